@@ -1,0 +1,45 @@
+# Everything a clone needs: `make demo` to look, `make check` and `make test` to prove, `make kafka` to run for real.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help check test demo kafka kafka-stop format diagrams clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(INSTALLED) ## Central, three charge points and two drivers at work, on the embedded trial broker
+	@$(BIN)/evcharge demo
+
+check: $(INSTALLED) ## format, lint, types, import rules and unit tests; under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit
+
+test: $(INSTALLED) check ## all tests, against a real Apache Kafka
+	$(BIN)/pytest -q tests/e2e
+
+kafka: $(INSTALLED) ## a single-node Apache Kafka on localhost:9092
+	@$(BIN)/python scripts/kafka_broker.py start
+
+kafka-stop: $(INSTALLED) ## stop it
+	@$(BIN)/python scripts/kafka_broker.py stop
+
+format: $(INSTALLED) ## format and sort, in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+diagrams: $(INSTALLED) ## draw docs/states.md anew from the transition tables
+	$(BIN)/python scripts/draw_states.py
+
+clean: ## remove what the other targets have made
+	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evcharge needs Python 3.11 or newer; \
+	set PYTHON=/path/to/it, this one is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

@@ -1,0 +1,359 @@
+"""The program Central: decide, commit, act.
+
+Sockets live in the event loop; Kafka's reader, and the worker that owns `Network` and the database's writing
+side, each in a thread. Nothing is said to anyone before it is on disk. A crash between two steps is healed by
+redelivery: offsets are committed once all that followed from their records has reached the broker.
+"""
+
+import asyncio
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import clock
+from evcharge.central.inbox import FromBroker, Inbox, ReceiptSent, Stop
+from evcharge.domain.decisions import (
+    Closing,
+    Decisions,
+    Frame,
+    FromKafka,
+    FromMonitor,
+    Input,
+    MonitorCame,
+    MonitorGone,
+    Record,
+)
+from evcharge.domain.instant import Instant
+from evcharge.domain.network import Network, Policy
+from evcharge.errors import DatabaseUnusable, KafkaUnusable, WireError
+from evcharge.protocol import messages
+from evcharge.protocol.messages import (
+    ChargeCompletionResponse,
+    ChargingHistoryRequest,
+    ChargingHistoryResponse,
+    ChargingStatusUpdate,
+    Message,
+    Undecodable,
+    derived_id,
+)
+from evcharge.protocol.topics import TO_CENTRAL, Topic
+from evcharge.storage.database import locked
+from evcharge.storage.store import Store
+from evcharge.throttle import Throttle
+from evcharge.transport.kafka import Cluster, Publisher, Received, Subscriber
+from evcharge.transport.offsets import OffsetTracker, Ticket
+from evcharge.transport.tcp import Link, port_of, serve
+from evcharge.transport.trace import Trace
+
+GROUP_ID = "evcharge-central"
+KAFKA_BATCHES_IN_HAND = 4
+RETRY_S = 1.0
+FORGET_ANSWERS_EVERY_S = 3600.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CentralConfig:
+    host: str
+    port: int
+    kafka: str
+    database: Path
+    partitions: int
+    policy: Policy
+
+
+class Central:
+    def __init__(self, config: CentralConfig, log: FilteringBoundLogger, trace: Trace | None) -> None:
+        self._config = config
+        self._log = log
+        self._trace = trace
+        self._inbox = Inbox()
+        self._stopping = threading.Event()
+        self._failed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[int, Link] = {}
+        self._connections: dict[Link, int] = {}
+        self._connection_numbers = itertools.count(1)
+        self._offsets = OffsetTracker()
+        self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
+        self._throttle = Throttle()
+        self._next_forgetting_s = 0.0
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, stop: asyncio.Event, on_listening: Callable[[int], None]) -> None:
+        """Serve until `stop`; raises an `EvchargeError` if that cannot be done, or can no longer be done."""
+        config = self._config
+        with locked(config.database):
+            self._store = Store(config.database)
+            try:
+                now = clock.now()
+                self._store.begin(now.utc)
+                self._network = Network(
+                    config.policy, self._store.charge_points(), self._store.open_sessions(), now
+                )
+                server = await serve(self, config.host, config.port, self._trace)
+                await self._serve(server, stop, on_listening)
+            finally:
+                self._store.close()
+
+    async def _serve(
+        self, server: asyncio.Server, stop: asyncio.Event, on_listening: Callable[[int], None]
+    ) -> None:
+        config = self._config
+        self._publisher = Publisher(
+            config.kafka, "evcharge-central", trace=self._trace, log=self._log, on_fatal=self._fail
+        )
+        self._subscriber = Subscriber(
+            config.kafka,
+            "evcharge-central",
+            group_id=GROUP_ID,
+            trace=self._trace,
+            log=self._log,
+            on_fatal=self._fail,
+            on_batch=self._take_batch,
+        )
+        # History is read beside the worker, so that a long look back delays no charge.
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
+        worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
+        kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
+        worker.start()
+        kafka.start()
+        port = port_of(server)
+        self._log.info(
+            "central_listening",
+            address=f"{config.host}:{port}",
+            database=str(config.database),
+            kafka=config.kafka,
+            charge_points=len(self._network.charge_points),
+            open_sessions=len(self._network.sessions),
+        )
+        on_listening(port)
+        try:
+            stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
+            await asyncio.wait([stopped, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+        finally:
+            server.close()
+            self._stopping.set()
+            await asyncio.to_thread(kafka.join)
+            await asyncio.to_thread(self._subscriber.stop_reading)
+            self._inbox.put(Stop())
+            await asyncio.to_thread(worker.join)
+            self._readers.shutdown()
+            for link in list(self._links.values()):
+                link.close()
+            undelivered = await asyncio.to_thread(self._publisher.close)
+            self._subscriber.commit(self._offsets.take_committable())
+            await asyncio.to_thread(self._subscriber.close)
+            self._log.info("central_stopped", undelivered_records=undelivered, **self.counts)
+        if self._failed.done():
+            self._failed.result()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A thread that dies takes the program with it: better restarted than half alive."""
+        try:
+            work()
+        except Exception as problem:  # noqa: BLE001  # it is raised again by `run`
+            self._end_with(problem)
+
+    def _fail(self, reason: str) -> None:
+        self._end_with(KafkaUnusable(reason))
+
+    def _end_with(self, problem: Exception) -> None:
+        def end() -> None:
+            if not self._failed.done():
+                self._failed.set_exception(problem)
+
+        self._stopping.set()
+        self._loop.call_soon_threadsafe(end)
+
+    # In: the event loop's thread
+
+    def link_opened(self, link: Link) -> None:
+        connection = next(self._connection_numbers)
+        self._links[connection] = link
+        self._connections[link] = connection
+        self._inbox.put(MonitorCame(connection))
+
+    def link_received(self, link: Link, message: Message) -> None:
+        self._inbox.put(FromMonitor(self._connections[link], message))
+
+    def link_garbled(self, link: Link, error: WireError) -> None:
+        self.counts[error.code] += 1
+        self._warn("bad_message", (link.peer, error.code), peer=link.peer, code=error.code, reason=str(error))
+
+    def link_closed(self, link: Link, reason: str) -> None:
+        connection = self._connections.pop(link)
+        del self._links[connection]
+        self._inbox.put(MonitorGone(connection, reason))
+
+    # In: Kafka's threads
+
+    def _join_kafka(self) -> None:
+        cluster = Cluster(self._config.kafka, self._log)
+        cluster.create_missing(Topic, self._config.partitions, self._stopping)
+        partitions = cluster.partitions(TO_CENTRAL, self._stopping)
+        if partitions is not None:
+            self._subscriber.start(
+                (topic, partition) for topic, count in partitions.items() for partition in range(count)
+            )
+            self._log.info("kafka_joined", address=self._config.kafka, partitions=sum(partitions.values()))
+
+    def _take_batch(self, records: list[Received]) -> None:
+        while not self._batches_in_hand.acquire(timeout=RETRY_S):
+            if self._stopping.is_set():
+                return
+        self._inbox.put(FromBroker(records))
+
+    # Decide, commit, act: the worker's thread
+
+    def _work(self) -> None:
+        waiting = self._network.republish_receipts(self._store.receipts_waiting(), clock.now())
+        self._act(waiting, None)
+        stopped = False
+        while not stopped:
+            inputs: list[Input] = []
+            receipts_sent: list[tuple[UUID, int]] = []
+            offsets: dict[tuple[str, int], int] = {}
+            rejects = Decisions()
+            for item in self._inbox.take(self._patience_s()):
+                match item:
+                    case FromBroker(records):
+                        self._batches_in_hand.release()
+                        self._decode(records, inputs, rejects)
+                        offsets.update({(r.topic, r.partition): r.offset + 1 for r in records})
+                    case ReceiptSent(session_id, revision):
+                        receipts_sent.append((session_id, revision))
+                    case Stop():
+                        stopped = True
+                    case _:
+                        inputs.append(item)
+            self._handle(inputs, receipts_sent, offsets, rejects)
+
+    def _patience_s(self) -> float | None:
+        deadline_s = self._network.next_deadline_s
+        return None if deadline_s is None else max(0.0, deadline_s - clock.now().monotonic_s)
+
+    def _decode(self, records: list[Received], inputs: list[Input], rejects: Decisions) -> None:
+        for record in records:
+            self.counts[f"in_{record.topic}"] += 1
+            try:
+                inputs.append(FromKafka(Topic(record.topic), messages.decode(record.value)))
+            except Undecodable as bad:
+                self.counts[bad.error.code] += 1
+                where = f"{record.topic}[{record.partition}]@{record.offset}"
+                kind = (record.topic, bad.error.code)
+                self._warn("bad_record", kind, record=where, code=bad.error.code, reason=str(bad))
+                if bad.driver_id is not None:
+                    reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
+                    rejects.records.append(Record(bad.driver_id, reply))
+
+    def _handle(
+        self,
+        inputs: list[Input],
+        receipts_sent: list[tuple[UUID, int]],
+        offsets: dict[tuple[str, int], int],
+        rejects: Decisions,
+    ) -> None:
+        known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
+        now = clock.now()
+        decisions = self._network.decide(inputs, known, now)
+        decisions.receipts_sent += receipts_sent
+        decisions.records += rejects.records
+        self._persistently(lambda: self._store.commit(decisions, now.utc))
+        self._act(decisions, self._offsets.open(offsets) if offsets else None)
+        self._subscriber.commit(self._offsets.take_committable())
+        self._forget_old_answers(now)
+
+    def _persistently(self, work: Callable[[], T]) -> T:
+        """Do it, however long the disk is full or the database locked: memory is ahead of it by this batch."""
+        while True:
+            try:
+                return work()
+            except OperationalError as problem:
+                self._warn("database_unavailable", "database", cause=str(problem.orig), retry_s=RETRY_S)
+                if self._stopping.wait(RETRY_S):
+                    raise DatabaseUnusable(f"the database could not be written: {problem.orig}") from None
+
+    def _act(self, decisions: Decisions, ticket: Ticket | None) -> None:
+        if decisions.frames or decisions.closings:
+            self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings)
+        for record in decisions.records:
+            self._publish(record.driver_id, record.message, ticket)
+        for request in decisions.histories:
+            if ticket is not None:
+                self._offsets.expect(ticket)
+            self._readers.submit(self._answer_history, request, ticket)
+        if ticket is not None:
+            self._offsets.seal(ticket)
+        for note in decisions.notes:
+            self._log.info(note.event, **note.fields)
+        self.counts.update(decisions.counts)
+
+    def _send(self, frames: list[Frame], closings: list[Closing]) -> None:
+        batches: dict[int, list[Message]] = {}
+        for frame in frames:
+            batches.setdefault(frame.connection, []).append(frame.message)
+        for connection, batch in batches.items():
+            if connection in self._links:
+                self._links[connection].send(*batch)
+        for closing in closings:
+            if closing.connection in self._links:
+                self._links[closing.connection].close(closing.error)
+
+    def _publish(self, driver_id: str, message: Message, ticket: Ticket | None) -> None:
+        if ticket is not None:
+            self._offsets.expect(ticket)
+
+        def delivered() -> None:
+            if ticket is not None:
+                self._offsets.delivered(ticket)
+            if isinstance(message, ChargeCompletionResponse):
+                self._inbox.put(ReceiptSent(message.session_id, message.revision))
+
+        value = messages.encode(message)
+        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, delivered):
+            if isinstance(message, ChargingStatusUpdate):
+                # The next one says more; the driver can do without this one.
+                self.counts["status_update_dropped"] += 1
+                delivered()
+                return
+            self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
+            if self._stopping.wait(RETRY_S):
+                return
+
+    def _answer_history(self, request: ChargingHistoryRequest, ticket: Ticket | None) -> None:
+        try:
+            sessions, next_before = self._persistently(lambda: self._store.history(request))
+            answer = ChargingHistoryResponse(
+                message_id=derived_id(request.message_id, "answer"),
+                timestamp=clock.now().utc,
+                in_reply_to=request.message_id,
+                driver_id=request.driver_id,
+                sessions=sessions,
+                next_before=next_before,
+            )
+            self._publish(request.driver_id, answer, ticket)
+        finally:
+            if ticket is not None:
+                self._offsets.delivered(ticket)
+
+    def _forget_old_answers(self, now: Instant) -> None:
+        if now.monotonic_s >= self._next_forgetting_s:
+            self._next_forgetting_s = now.monotonic_s + FORGET_ANSWERS_EVERY_S
+            self._persistently(lambda: self._store.forget_answers(now.utc))
+
+    def _warn(self, event: str, kind: object, **fields: object) -> None:
+        before = self._throttle.admit(kind, clock.now().monotonic_s)
+        if before is not None:
+            self._log.warning(event, **fields, **({"silenced_before": before} if before else {}))

@@ -1,0 +1,559 @@
+"""The `evcharge` command: one sub-command a program. The one place that chooses the concrete parts."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import __version__, clock, options
+from evcharge.central.service import Central, CentralConfig
+from evcharge.console.shell import Shell, energy_wh_of
+from evcharge.domain.battery import Battery
+from evcharge.domain.charge_point import hash_key
+from evcharge.domain.network import Policy
+from evcharge.driver import console as driver_console
+from evcharge.driver.console import Outcome
+from evcharge.driver.service import Driver, DriverLink
+from evcharge.engine import console as engine_console
+from evcharge.engine.charger import ChargerConfig
+from evcharge.engine.service import Engine, EngineConfig
+from evcharge.errors import EvchargeError, UsageError
+from evcharge.fleet import Fleet, FleetConfig, fleet_ids
+from evcharge.monitor.relay import MonitorConfig
+from evcharge.monitor.service import Monitor
+from evcharge.running import EXIT_FAILED, exit_code_of, make_log, run_until_signal
+from evcharge.storage.store import Store
+from evcharge.transport.kafka import Publisher
+from evcharge.transport.tcp import Address, Backoff
+from evcharge.transport.trace import Trace
+
+KEY_BYTES = 32
+
+app = typer.Typer(
+    name="evcharge",
+    help="Runs a network of electric-vehicle charge points.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cp_app = typer.Typer(no_args_is_help=True, help="The charge points that Central admits.")
+drivers_app = typer.Typer(no_args_is_help=True, help="The drivers that Central serves.")
+app.add_typer(cp_app, name="cp")
+app.add_typer(drivers_app, name="drivers")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evcharge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def evcharge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Runs a network of electric-vehicle charge points."""
+
+
+def _run(program: Callable[[asyncio.Event], Awaitable[int]]) -> None:
+    raise typer.Exit(run_until_signal(program))
+
+
+def _trace(path: Path | None) -> Trace | None:
+    return Trace(path) if path is not None else None
+
+
+def _backoff(first_s: float, longest_s: float) -> Backoff:
+    if longest_s < first_s:
+        raise UsageError(f"--reconnect-max ({longest_s:g} s) is less than --reconnect-min ({first_s:g} s)")
+    return Backoff(first_s, longest_s)
+
+
+def _publisher(kafka: str, client_id: str, trace: Trace | None, log: FilteringBoundLogger) -> Publisher:
+    """For an Engine: Kafka is one of its two ways, so that even a fatal error there ends nothing."""
+    return Publisher(
+        kafka,
+        client_id,
+        trace=trace,
+        log=log,
+        on_fatal=lambda reason: log.error("kafka_failed", cause=reason),
+        linger_ms=5,
+    )
+
+
+@app.command()
+def central(
+    host: Annotated[str, options.option("--host", "Address to listen on for Monitors.")] = "0.0.0.0",
+    port: Annotated[
+        int, options.option("--port", "Port to listen on for Monitors; 0 takes a free one.", min=0, max=65535)
+    ] = 5000,
+    port_file: Annotated[
+        Path | None, options.option("--port-file", "Write the port that was taken to this file.")
+    ] = None,
+    kafka: options.Kafka = "localhost:9092",
+    db: options.Database = Path("evcharge.db"),
+    partitions: Annotated[
+        int, options.option("--partitions", "Partitions of each topic that Central creates.", min=1, max=10000)
+    ] = 6,
+    open_registration: Annotated[
+        bool,
+        options.option("--open-registration", "Admit charge points and drivers that nobody has added."),
+    ] = False,
+    heartbeat_timeout: Annotated[
+        float, options.seconds("--heartbeat-timeout", "Silence after which a Monitor is given up")
+    ] = 90.0,
+    registration_timeout: Annotated[
+        float, options.seconds("--registration-timeout", "Time that a new connection has to register")
+    ] = 10.0,
+    start_timeout: Annotated[
+        float, options.seconds("--start-timeout", "Time that a charge point has to answer a start command")
+    ] = 10.0,
+    silent_session: Annotated[
+        float, options.seconds("--silent-session", "Silence after which an open session is closed")
+    ] = 3600.0,
+    request_max_age: Annotated[
+        float, options.seconds("--request-max-age", "Age from which a driver's request is refused")
+    ] = 300.0,
+    meter_value_interval: Annotated[
+        float, options.seconds("--meter-value-interval", "Time between two readings that are stored")
+    ] = 15.0,
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Central: governs the charge points, answers the drivers, keeps the books."""
+    log = make_log("central", log_level)
+    config = CentralConfig(
+        host=host,
+        port=port,
+        kafka=kafka,
+        database=db,
+        partitions=partitions,
+        policy=Policy(
+            registration_timeout_s=registration_timeout,
+            heartbeat_timeout_s=heartbeat_timeout,
+            start_timeout_s=start_timeout,
+            silent_session_s=silent_session,
+            request_max_age_s=request_max_age,
+            meter_value_interval_s=meter_value_interval,
+            open_registration=open_registration,
+        ),
+    )
+
+    async def program(stop: asyncio.Event) -> int:
+        await Central(config, log, _trace(trace)).run(stop, lambda taken: _announce("central", taken, port_file))
+        return 0
+
+    _run(program)
+
+
+def _announce(program: str, port: int, port_file: Path | None) -> None:
+    """Say which port was taken; whoever reads the file finds it whole."""
+    typer.echo(f"{program} listens on port {port}")
+    if port_file is None:
+        return
+    draft = port_file.with_name(port_file.name + ".tmp")
+    try:
+        draft.write_text(f"{port}\n")
+        draft.rename(port_file)
+    except OSError as problem:
+        raise UsageError(f"the port file {port_file} cannot be written: {problem.strerror}") from None
+
+
+@app.command()
+def monitor(
+    cp_id: options.CpIdArgument,
+    engine: Annotated[
+        Address,
+        options.option(
+            "--engine", "Address of this charge point's Engine.", parser=options.parse_address, metavar="HOST:PORT"
+        ),
+    ],
+    central: options.Central = Address("localhost", 5000),  # noqa: B008
+    key: Annotated[
+        str,
+        options.option("--key", "The key that `evcharge cp add` printed.", show_default=False),
+    ] = "",
+    location: Annotated[str, options.option("--location", "Where the charge point stands, for people.")] = "",
+    price: options.Price = Decimal("0.30"),
+    currency: options.Currency = "EUR",
+    max_power: options.MaxPowerKw = 22.0,
+    heartbeat_interval: Annotated[
+        float, options.seconds("--heartbeat-interval", "Time between two heartbeats")
+    ] = 30.0,
+    health_interval: Annotated[
+        float, options.seconds("--health-interval", "Time between two checks of the Engine")
+    ] = 30.0,
+    health_timeout: Annotated[
+        float, options.seconds("--health-timeout", "Silence after which the Engine is given up")
+    ] = 90.0,
+    on_central_loss: Annotated[
+        str,
+        options.option(
+            "--on-central-loss",
+            "What a charge does when Central is lost: continue or stop.",
+            parser=lambda text: _one_of(text, "continue", "stop"),
+            metavar="continue|stop",
+        ),
+    ] = "continue",
+    reconnect_min: options.ReconnectMin = 1.0,
+    reconnect_max: options.ReconnectMax = 30.0,
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Monitor of a charge point: stands between Central and the Engine, watches both, reports faults."""
+    log = make_log("monitor", log_level).bind(cp_id=cp_id)
+    config = MonitorConfig(
+        cp_id=cp_id,
+        key=key,
+        location=location or cp_id,
+        price_per_kwh=price,
+        currency=currency,
+        max_power_w=round(max_power * 1000),
+        heartbeat_interval_s=heartbeat_interval,
+        health_interval_s=health_interval,
+        health_timeout_s=health_timeout,
+        stop_on_central_loss=on_central_loss == "stop",
+    )
+
+    async def program(stop: asyncio.Event) -> int:
+        backoff = _backoff(reconnect_min, reconnect_max)
+        await Monitor(config, central, engine, backoff, log, _trace(trace)).run(stop)
+        return 0
+
+    _run(program)
+
+
+def _one_of(text: str, *choices: str) -> str:
+    if text not in choices:
+        raise typer.BadParameter(f"expected {' or '.join(choices)}, not {text!a}")
+    return text
+
+
+def _vehicle(battery_kwh: float, soc_percent: float, power_kw: float) -> Battery:
+    capacity_wh = battery_kwh * 1000
+    return Battery(capacity_wh, capacity_wh * soc_percent / 100, power_kw * 1000)
+
+
+@app.command()
+def engine(
+    host: Annotated[str, options.option("--host", "Address to listen on for the Monitor.")] = "127.0.0.1",
+    port: Annotated[
+        int, options.option("--port", "Port to listen on for the Monitor; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
+    port_file: Annotated[
+        Path | None, options.option("--port-file", "Write the port that was taken to this file.")
+    ] = None,
+    kafka: options.Kafka = "localhost:9092",
+    journal: options.Journal = Path("evcharge-journal"),
+    max_power: options.MaxPowerKw = 22.0,
+    battery: options.BatteryKwh = 60.0,
+    soc: options.SocPercent = 20.0,
+    vehicle_power: options.VehiclePowerKw = 11.0,
+    time_scale: options.TimeScale = 1.0,
+    data_interval: options.ReadingInterval = 1.0,
+    repeat_interval: Annotated[
+        float,
+        options.seconds("--repeat-interval", "Time until a completion without a receipt is repeated"),
+    ] = 10.0,
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Engine of a charge point: charges (a simulated vehicle), meters, and takes commands on stdin (`help`)."""
+    log = make_log("engine", log_level)
+    config = EngineConfig(
+        host=host,
+        port=port,
+        journal=journal,
+        charger=ChargerConfig(
+            max_power_w=round(max_power * 1000),
+            vehicle=_vehicle(battery, soc, vehicle_power),
+            time_scale=time_scale,
+            reading_interval_s=data_interval,
+            repeat_interval_s=repeat_interval,
+        ),
+    )
+
+    async def program(stop: asyncio.Event) -> int:
+        tracer = _trace(trace)
+        publisher = _publisher(kafka, "evcharge-engine", tracer, log)
+        try:
+            served = Engine(config, publisher, log, tracer)
+            shell = asyncio.ensure_future(Shell(engine_console.commands(served)).run())
+            await served.run(stop, lambda taken: _announce("engine", taken, port_file))
+            shell.cancel()
+        finally:
+            await asyncio.to_thread(publisher.close)
+        return 0
+
+    _run(program)
+
+
+@app.command()
+def fleet(
+    count: Annotated[int, options.option("--count", "How many charge points.", min=1, max=100_000)],
+    prefix: Annotated[
+        str,
+        options.option("--prefix", "What their ids begin with.", parser=options.parse_id, metavar="TEXT"),
+    ] = "CP",
+    central: options.Central = Address("localhost", 5000),  # noqa: B008
+    kafka: options.Kafka = "localhost:9092",
+    keys: Annotated[
+        Path | None, options.option("--keys", "File with the charge points' keys: a line each, `CP_ID KEY`.")
+    ] = None,
+    journal: options.Journal = Path("evcharge-journal"),
+    price: options.Price = Decimal("0.30"),
+    currency: options.Currency = "EUR",
+    max_power: options.MaxPowerKw = 22.0,
+    battery: options.BatteryKwh = 60.0,
+    soc: options.SocPercent = 20.0,
+    vehicle_power: options.VehiclePowerKw = 11.0,
+    time_scale: options.TimeScale = 1.0,
+    data_interval: options.ReadingInterval = 1.0,
+    reconnect_min: options.ReconnectMin = 1.0,
+    reconnect_max: options.ReconnectMax = 30.0,
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """A fleet of charge points in one process, a Monitor and an Engine each, with their real sockets."""
+    log = make_log("fleet", log_level)
+
+    async def program(stop: asyncio.Event) -> int:
+        config = FleetConfig(
+            central=central,
+            journal=journal,
+            price_per_kwh=price,
+            currency=currency,
+            max_power_w=round(max_power * 1000),
+            vehicle=_vehicle(battery, soc, vehicle_power),
+            time_scale=time_scale,
+            keys=_read_keys(keys) if keys is not None else {},
+            backoff=_backoff(reconnect_min, reconnect_max),
+            reading_interval_s=data_interval,
+        )
+        tracer = _trace(trace)
+        publisher = _publisher(kafka, "evcharge-fleet", tracer, log)
+        typer.echo(f"{count} charge points for Central at {central.host}:{central.port}")
+        try:
+            await Fleet(fleet_ids(prefix, count), config, publisher, log, tracer).run(stop)
+        finally:
+            await asyncio.to_thread(publisher.close)
+        return 0
+
+    _run(program)
+
+
+def _read_keys(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"the keys {path} cannot be read: {problem}") from None
+    keys = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if len(words) != 2:
+            raise UsageError(f"{path}, line {number}: expected 'CP_ID KEY'")
+        keys[words[0]] = words[1]
+    return keys
+
+
+@app.command()
+def driver(
+    driver_id: options.DriverIdArgument,
+    command: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[list|charge|status|stop|history]",
+            help="What to do; without it, a prompt.",
+        ),
+    ] = None,
+    cp_id: Annotated[
+        str | None, typer.Argument(metavar="[CP_ID]", help="Where to charge.", parser=options.parse_id)
+    ] = None,
+    energy: Annotated[
+        str | None,
+        options.option("--energy", "Charge this many kWh; without it, until the battery is full.", metavar="KWH"),
+    ] = None,
+    wait: Annotated[bool, options.option("--wait", "Follow the charge to its receipt.")] = False,
+    all_points: Annotated[bool, options.option("--all", "List the charge points that are not free, too.")] = False,
+    limit: Annotated[int, options.option("--limit", "How many past charges to show.", min=1, max=10_000)] = 20,
+    file: Annotated[
+        Path | None,
+        options.option("--file", "Charge at each charge point of this file (a line each, `CP_ID [KWH]`)."),
+    ] = None,
+    json: options.Json = False,
+    timeout: options.Timeout = 30.0,
+    kafka: options.Kafka = "localhost:9092",
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Driver: list charge points, charge, follow, stop, and look back."""
+    log = make_log("driver", log_level)
+    show: Callable[[str], None] = (lambda text: None) if json else typer.echo
+
+    async def act(driver: Driver) -> Outcome | None:
+        if file is not None:
+            return await driver_console.charge_all(driver, driver_console.read_wishes(file), show)
+        match command:
+            case None:
+                await driver_console.prompt(driver)
+                return None
+            case "list":
+                return await driver_console.list_charge_points(driver, all_points)
+            case "charge":
+                assert cp_id is not None
+                energy_wh = energy_wh_of(energy) if energy is not None else None
+                return await driver_console.charge(driver, cp_id, energy_wh, wait, show)
+            case "status":
+                return await driver_console.status(driver)
+            case "stop":
+                return await driver_console.stop(driver)
+            case _:
+                return await driver_console.history(driver, limit)
+
+    async def program(stop: asyncio.Event) -> int:
+        _check_driver_command(command, cp_id, file)
+        if energy is not None:
+            energy_wh_of(energy)
+        link = DriverLink(kafka, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace))
+
+        async def work() -> int:
+            async with link.opened([driver_id]):
+                outcome = await act(Driver(driver_id, link))
+            if outcome is None:
+                return 0
+            typer.echo(driver_console.as_json(outcome.data) if json else outcome.text)
+            return 0 if outcome.ok else EXIT_FAILED
+
+        return await _until(stop, work())
+
+    _run(program)
+
+
+def _check_driver_command(command: str | None, cp_id: str | None, file: Path | None) -> None:
+    names = ("list", "charge", "status", "stop", "history")
+    if command not in (None, *names):
+        raise UsageError(f"there is no command {command!a}; the commands are {', '.join(names)}")
+    if command == "charge" and cp_id is None:
+        raise UsageError("charge needs the id of a charge point: charge CP_ID")
+    if file is not None and command is not None:
+        raise UsageError("--file is a command of its own; leave the other out")
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[int]) -> int:
+    """What `work` returns, or 0 if `stop` comes first, which cancels it."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return 0
+    return task.result()
+
+
+@cp_app.command("add")
+def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
+    """Admit a charge point; prints its key, this once."""
+    key = secrets.token_urlsafe(KEY_BYTES)
+    Store(db).add_charge_point(cp_id, hash_key(key))
+    typer.echo(key)
+    typer.echo(f"This is the key of {cp_id}; it is not stored and cannot be shown again.", err=True)
+
+
+@cp_app.command("list")
+def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
+    """The charge points, with what they last registered."""
+    found = [cp for cp in Store(db).charge_points() if not cp.removed]
+    rows = [
+        {
+            "cp_id": cp.cp_id,
+            "location": cp.location,
+            "price_per_kwh": str(cp.price_per_kwh),
+            "currency": cp.currency,
+            "max_power_w": cp.max_power_w,
+            "status": cp.status,
+            "out_of_service": cp.out_of_service,
+            "has_key": cp.key_hash is not None,
+        }
+        for cp in found
+    ]
+    _print_rows(rows, json, "no charge point has been added")
+
+
+@cp_app.command("remove")
+def cp_remove(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
+    """Refuse a charge point from its next connection on; its history stays."""
+    Store(db).remove_charge_point(cp_id)
+    typer.echo(f"removed: {cp_id}")
+
+
+@drivers_app.command("add")
+def drivers_add(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
+    """Serve a driver."""
+    Store(db).add_driver(driver_id, clock.now().utc)
+    typer.echo(f"added: {driver_id}")
+
+
+@drivers_app.command("list")
+def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
+    """The drivers, and since when they are served."""
+    rows: list[dict[str, object]] = [
+        {"driver_id": driver_id, "added_at": added_at.isoformat(timespec="seconds")}
+        for driver_id, added_at in Store(db).drivers()
+    ]
+    _print_rows(rows, json, "no driver has been added")
+
+
+@drivers_app.command("remove")
+def drivers_remove(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
+    """Refuse a driver's requests from now on; the history stays."""
+    Store(db).remove_driver(driver_id)
+    typer.echo(f"removed: {driver_id}")
+
+
+def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
+    if json:
+        typer.echo(driver_console.as_json(rows))
+    elif not rows:
+        typer.echo(none)
+    else:
+        for row in rows:
+            typer.echo("  ".join(f"{name}={value}" for name, value in row.items()))
+
+
+def _main(arguments: list[str], program: str) -> None:
+    """Run the command line; an error that we foresaw is one sentence on stderr, and an exit code."""
+    try:
+        app(arguments, prog_name=program)
+    except EvchargeError as error:
+        typer.echo(f"{program}: {driver_console.explained(error)}", err=True)
+        sys.exit(exit_code_of(error))
+
+
+def main() -> None:
+    _main(sys.argv[1:], "evcharge")
+
+
+def ev_central() -> None:
+    _main(["central", *sys.argv[1:]], "EV_Central")
+
+
+def ec_cp_m() -> None:
+    _main(["monitor", *sys.argv[1:]], "EC_CP_M")
+
+
+def ev_cp_e() -> None:
+    _main(["engine", *sys.argv[1:]], "EV_CP_E")
+
+
+def ev_driver() -> None:
+    _main(["driver", *sys.argv[1:]], "EV_Driver")

@@ -1,0 +1,40 @@
+"""A charge point as Central knows it."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from evcharge.domain import status
+from evcharge.domain.status import Event, Status
+
+
+def hash_key(key: str) -> str:
+    """What is stored of a key. Keys are 256 random bits, so one round of SHA-256 keeps them secret."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class ChargePoint:
+    cp_id: str
+    key_hash: str | None = None
+    location: str = ""
+    price_per_kwh: Decimal = Decimal(0)
+    currency: str = "EUR"
+    max_power_w: int = 0
+    status: Status = status.INITIAL
+    out_of_service: bool = False
+    removed: bool = False
+
+    # Only in memory: what the present connection has told us.
+    connection: int | None = None
+    last_heard_s: float = 0.0
+    faults: set[str] = field(default_factory=set)
+    settling: bool = False
+    """Whether the charge point still owes an account of the session that Central holds open at it."""
+
+    def take(self, event: Event) -> None:
+        self.status = status.after(self.status, event)
+
+    def admits(self, key: str) -> bool:
+        return self.key_hash is not None and hmac.compare_digest(self.key_hash, hash_key(key))

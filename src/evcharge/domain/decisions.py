@@ -1,0 +1,181 @@
+"""What goes into Central's decider and what comes out of it, as plain data."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.session import Session
+from evcharge.errors import WireError
+from evcharge.protocol.messages import ChargingData, ChargingHistoryRequest, Message
+from evcharge.protocol.topics import Topic
+
+# In
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorCame:
+    """A connection has been opened; who is at its other end is not known yet."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromMonitor:
+    """A message on a Monitor's connection."""
+
+    connection: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorGone:
+    """A Monitor's connection has ended."""
+
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromKafka:
+    """A record on a topic."""
+
+    topic: Topic
+    message: Message
+
+
+Input = MonitorCame | FromMonitor | MonitorGone | FromKafka
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a batch of inputs needs from the database before it can be decided."""
+
+    answers: set[UUID] = field(default_factory=set)
+    sessions: set[UUID] = field(default_factory=set)
+    charge_points: set[str] = field(default_factory=set)
+    drivers: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Known:
+    """What the database had of `Wanted`; what it had not is absent."""
+
+    answers: dict[UUID, Message] = field(default_factory=dict)
+    sessions: dict[UUID, Session] = field(default_factory=dict)
+    charge_points: dict[str, ChargePoint] = field(default_factory=dict)
+    drivers: set[str] = field(default_factory=set)
+
+
+# Out
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a request, kept so that the same request gets the same answer."""
+
+    request_id: UUID
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class MeterValue:
+    """A reading that is worth keeping."""
+
+    session_id: UUID
+    seq: int
+    energy_wh: int
+    power_w: int
+    soc_percent: float | None
+    measured_at: datetime
+
+    @classmethod
+    def of(cls, reading: ChargingData) -> "MeterValue":
+        return cls(
+            reading.session_id,
+            reading.seq,
+            reading.energy_wh,
+            reading.power_w,
+            reading.soc_percent,
+            reading.timestamp,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FaultOpened:
+    cp_id: str
+    code: str
+    description: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCleared:
+    cp_id: str
+    code: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A message for the Monitor at the other end of a connection."""
+
+    connection: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A connection to end, after telling the peer why."""
+
+    connection: int
+    error: WireError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message for `driver_responses`. `receipt_of` names the session whose receipt it is."""
+
+    driver_id: str
+    message: Message
+    receipt_of: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that happened, for the log and the operator's event list."""
+
+    event: str
+    fields: dict[str, object]
+
+
+@dataclass(slots=True)
+class Decisions:
+    """All that a batch has led to. First everything to be stored, in one transaction; then the rest."""
+
+    charge_points: dict[str, ChargePoint] = field(default_factory=dict)
+    drivers: set[str] = field(default_factory=set)
+    sessions: dict[UUID, Session] = field(default_factory=dict)
+    meter_values: list[MeterValue] = field(default_factory=list)
+    faults: list[FaultOpened | FaultCleared] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    receipts_sent: list[tuple[UUID, int]] = field(default_factory=list)
+
+    frames: list[Frame] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    histories: list[ChargingHistoryRequest] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def nothing_to_store(self) -> bool:
+        return not (
+            self.charge_points
+            or self.drivers
+            or self.sessions
+            or self.meter_values
+            or self.faults
+            or self.answers
+            or self.receipts_sent
+        )

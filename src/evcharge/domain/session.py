@@ -1,0 +1,165 @@
+"""A charging session, from the request to the receipt: one transition table, metering, the bill.
+
+The meter is authoritative for energy, Central for money. Energy never falls. A session that Central had to
+close without the charge point's completion may still grow by what that completion proves (`SETTLED`): the
+energy was delivered, so it is billed, once, on a receipt with a higher revision.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from evcharge.domain import tariff
+from evcharge.errors import IllegalTransition
+
+
+class SessionStatus(StrEnum):
+    AUTHORISED = "authorised"
+    CHARGING = "charging"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class SessionEvent(StrEnum):
+    STARTED = "started"
+    START_FAILED = "start failed"
+    ENDED = "ended"
+    BROKE_OFF = "broke off"
+    SETTLED = "settled"
+
+
+TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
+    SessionStatus.AUTHORISED: {
+        SessionEvent.STARTED: SessionStatus.CHARGING,
+        SessionEvent.START_FAILED: SessionStatus.FAILED,
+    },
+    SessionStatus.CHARGING: {
+        SessionEvent.ENDED: SessionStatus.COMPLETED,
+        SessionEvent.BROKE_OFF: SessionStatus.INTERRUPTED,
+    },
+    SessionStatus.COMPLETED: {},
+    SessionStatus.FAILED: {SessionEvent.SETTLED: SessionStatus.INTERRUPTED},
+    SessionStatus.INTERRUPTED: {SessionEvent.SETTLED: SessionStatus.INTERRUPTED},
+}
+
+
+class EndReason(StrEnum):
+    """Why a session ended; the first eight come from the charge point, the others from Central."""
+
+    TARGET_REACHED = "target_reached"
+    BATTERY_FULL = "battery_full"
+    STOPPED = "stopped"
+    UNPLUGGED = "unplugged"
+    FAULT = "fault"
+    CENTRAL_LOST = "central_lost"
+    ENGINE_RESTARTED = "engine_restarted"
+    NO_VEHICLE = "no_vehicle"
+    START_REJECTED = "start_rejected"
+    START_TIMEOUT = "start_timeout"
+    ENGINE_LOST = "engine_lost"
+    LOST_BY_CHARGE_POINT = "lost_by_charge_point"
+    NO_SIGN_OF_LIFE = "no_sign_of_life"
+
+
+END_EVENTS: dict[EndReason, SessionEvent] = {
+    EndReason.TARGET_REACHED: SessionEvent.ENDED,
+    EndReason.BATTERY_FULL: SessionEvent.ENDED,
+    EndReason.STOPPED: SessionEvent.ENDED,
+    EndReason.UNPLUGGED: SessionEvent.ENDED,
+    EndReason.FAULT: SessionEvent.BROKE_OFF,
+    EndReason.CENTRAL_LOST: SessionEvent.BROKE_OFF,
+    EndReason.ENGINE_RESTARTED: SessionEvent.BROKE_OFF,
+    EndReason.NO_VEHICLE: SessionEvent.BROKE_OFF,
+    EndReason.START_REJECTED: SessionEvent.START_FAILED,
+    EndReason.START_TIMEOUT: SessionEvent.START_FAILED,
+    EndReason.ENGINE_LOST: SessionEvent.BROKE_OFF,
+    EndReason.LOST_BY_CHARGE_POINT: SessionEvent.BROKE_OFF,
+    EndReason.NO_SIGN_OF_LIFE: SessionEvent.BROKE_OFF,
+}
+
+
+def after(status: SessionStatus, event: SessionEvent) -> SessionStatus:
+    """The status that `event` leads to; raises `IllegalTransition` where the table has none."""
+    try:
+        return TRANSITIONS[status][event]
+    except KeyError:
+        raise IllegalTransition(f"a session that is {status} cannot take the event '{event}'") from None
+
+
+def mermaid() -> str:
+    """The state diagram of the table, as Mermaid source."""
+    arrows = [
+        f"    {before} --> {then}: {event}" for before, row in TRANSITIONS.items() for event, then in row.items()
+    ]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {SessionStatus.AUTHORISED}: request accepted", *arrows])
+
+
+@dataclass(slots=True)
+class Session:
+    session_id: UUID
+    request_id: UUID
+    cp_id: str
+    driver_id: str
+    target_energy_wh: int | None
+    price_per_kwh: Decimal
+    currency: str
+    requested_at: datetime
+    status: SessionStatus = SessionStatus.AUTHORISED
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None
+    energy_wh: int = 0
+    power_w: int = 0
+    soc_percent: float | None = None
+    last_seq: int = -1
+    stop_requested: bool = False
+    revision: int = 0
+    last_heard_s: float = 0.0  # on the monotonic clock; only in memory
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in (SessionStatus.AUTHORISED, SessionStatus.CHARGING)
+
+    @property
+    def cost(self) -> Decimal:
+        return tariff.cost(self.energy_wh, self.price_per_kwh)
+
+    def start(self, at: datetime) -> None:
+        self.status = after(self.status, SessionEvent.STARTED)
+        self.started_at = at
+
+    def meter(self, seq: int, energy_wh: int, power_w: int, soc_percent: float | None) -> bool:
+        """Take a reading; False, and nothing changes, when it is not newer than the last one taken."""
+        if seq <= self.last_seq or energy_wh < self.energy_wh:
+            return False
+        self.last_seq = seq
+        self.energy_wh = energy_wh
+        self.power_w = power_w
+        self.soc_percent = soc_percent
+        return True
+
+    def end(self, reason: EndReason, at: datetime) -> None:
+        """Close the session with the energy metered so far; the first receipt is revision 1."""
+        event = END_EVENTS[reason]
+        if self.status is SessionStatus.AUTHORISED:
+            # Whatever ends a session that never began has made its start fail.
+            event = SessionEvent.START_FAILED
+        self.status = after(self.status, event)
+        self.end_reason = reason
+        self.ended_at = at
+        self.power_w = 0
+        self.revision = 1
+
+    def settle(self, seq: int, energy_wh: int, reason: EndReason) -> bool:
+        """Bill what a completion proves beyond what was billed; False, and nothing changes, if it is nothing."""
+        if energy_wh <= self.energy_wh:
+            return False
+        self.status = after(self.status, SessionEvent.SETTLED)
+        self.last_seq = max(seq, self.last_seq)
+        self.energy_wh = energy_wh
+        self.end_reason = reason
+        self.revision += 1
+        return True

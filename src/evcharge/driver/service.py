@@ -1,0 +1,296 @@
+"""The program Driver: asks Central through Kafka; hears answers, updates and receipts on `driver_responses`."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from uuid import UUID
+
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import clock
+from evcharge.errors import WIRE_ERRORS, EvchargeError, InternalError, NoOpenSession, WireError
+from evcharge.protocol import messages
+from evcharge.protocol.messages import (
+    AvailableCpsRequest,
+    AvailableCpsResponse,
+    ChargeCompletionResponse,
+    ChargeRequest,
+    ChargeRequestResponse,
+    ChargingHistoryRequest,
+    ChargingHistoryResponse,
+    ChargingStatusRequest,
+    ChargingStatusUpdate,
+    CpInfo,
+    ErrorResponse,
+    Message,
+    PastSession,
+    Reply,
+    StopChargingRequest,
+    StopChargingResponse,
+    Undecodable,
+    Verdict,
+    new_id,
+)
+from evcharge.protocol.topics import Topic, partition_of
+from evcharge.transport.kafka import Cluster, Publisher, Received, Subscriber
+from evcharge.transport.trace import Trace
+
+REPEAT_S = 5.0
+QUIET_S = 15.0
+
+R = TypeVar("R", bound=Reply)
+
+
+class NoAnswer(EvchargeError):
+    """Central has not answered in time."""
+
+
+class DriverLink:
+    """The way to Central and back; one serves any number of drivers, each in the partition of its id."""
+
+    def __init__(
+        self, kafka: str, client_id: str, *, timeout_s: float, log: FilteringBoundLogger, trace: Trace | None
+    ) -> None:
+        self._kafka = kafka
+        self._client_id = client_id
+        self._timeout_s = timeout_s
+        self._log = log
+        self._trace = trace
+        self._loop = asyncio.get_running_loop()
+        self._asked: dict[UUID, asyncio.Future[Reply]] = {}
+        self._listeners: dict[str, Callable[[Message], None]] = {}
+        self._broken: str | None = None
+
+    @asynccontextmanager
+    async def opened(self, driver_ids: Iterable[str] | None) -> AsyncIterator["DriverLink"]:
+        """Hear the answers to these drivers, or to all; raises `NoAnswer` if Kafka or the topics are not there."""
+        partitions = await self._partitions()
+        mine = (
+            range(partitions)
+            if driver_ids is None
+            else sorted({partition_of(driver_id, partitions) for driver_id in driver_ids})
+        )
+        self._publisher = Publisher(
+            self._kafka, self._client_id, trace=self._trace, log=self._log, on_fatal=self._fail, linger_ms=0
+        )
+        subscriber = Subscriber(
+            self._kafka,
+            self._client_id,
+            group_id=None,
+            trace=self._trace,
+            log=self._log,
+            on_fatal=self._fail,
+            on_batch=lambda batch: self._call(self._hear, batch),
+        )
+        try:
+            await asyncio.to_thread(subscriber.start, [(Topic.RESPONSES, partition) for partition in mine])
+            yield self
+        finally:
+            await asyncio.to_thread(subscriber.close)
+            await asyncio.to_thread(self._publisher.close)
+
+    async def _partitions(self) -> int:
+        giving_up = threading.Event()
+        timer = self._loop.call_later(self._timeout_s, giving_up.set)
+        try:
+            found = await asyncio.to_thread(Cluster(self._kafka, self._log).partitions, list(Topic), giving_up)
+        finally:
+            timer.cancel()
+            giving_up.set()
+        if found is None:
+            raise NoAnswer(
+                f"Kafka at {self._kafka} did not offer our topics within {self._timeout_s:g} s;"
+                " is the broker running, and is Central?"
+            )
+        return found[Topic.RESPONSES]
+
+    def _fail(self, reason: str) -> None:
+        self._broken = reason
+
+    def _call(self, function: Callable[[list[Received]], None], batch: list[Received]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, batch)
+
+    def _hear(self, batch: list[Received]) -> None:
+        for record in batch:
+            try:
+                message = messages.decode(record.value)
+            except Undecodable as bad:
+                self._log.warning("bad_record", topic=record.topic, code=bad.error.code, reason=str(bad))
+                continue
+            if isinstance(message, Reply) and message.in_reply_to in self._asked:
+                asked = self._asked[message.in_reply_to]
+                if not asked.done():
+                    asked.set_result(message)
+            listener = self._listeners.get(getattr(message, "driver_id", ""))
+            if listener is not None:
+                listener(message)
+
+    def listen(self, driver_id: str, listener: Callable[[Message], None]) -> None:
+        self._listeners[driver_id] = listener
+
+    async def ask(self, topic: Topic, key: str, request: Message, answer_type: type[R]) -> R:
+        """Central's answer; asked again, with the same `message_id`, until it comes.
+
+        Raises the `WireError` of an `error_response`, or `NoAnswer` after the timeout.
+        """
+        asked: asyncio.Future[Reply] = self._loop.create_future()
+        self._asked[request.message_id] = asked
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    self._publisher.publish(topic, key, messages.encode(request))
+                    done, _ = await asyncio.wait([asked], timeout=REPEAT_S)
+                    if done:
+                        break
+        except TimeoutError:
+            reason = self._broken or "is Central running?"
+            raise NoAnswer(f"no answer from Central within {self._timeout_s:g} s; {reason}") from None
+        finally:
+            del self._asked[request.message_id]
+        answer = asked.result()
+        if isinstance(answer, ErrorResponse):
+            raise WIRE_ERRORS.get(answer.code, InternalError)(answer.reason)
+        if not isinstance(answer, answer_type):
+            raise NoAnswer(f"Central answered with a {messages.type_name(answer)}, which is no answer to this")
+        return answer
+
+
+class Driver:
+    """One driver. Refusals are raised as the `WireError` of their code."""
+
+    def __init__(self, driver_id: str, link: DriverLink) -> None:
+        self.driver_id = driver_id
+        self._link = link
+        self._heard: asyncio.Queue[Message] = asyncio.Queue()
+        link.listen(driver_id, self._heard.put_nowait)
+
+    async def charge_points(self, everything: bool = False) -> list[CpInfo]:
+        """Those where a charge can start now, or all, in order of their ids."""
+        found: list[CpInfo] = []
+        after: str | None = ""
+        while after is not None:
+            request = AvailableCpsRequest(
+                message_id=new_id(),
+                timestamp=clock.now().utc,
+                driver_id=self.driver_id,
+                all=everything,
+                after=after,
+            )
+            page = await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, AvailableCpsResponse)
+            found += page.charge_points
+            after = page.next_after
+        return found
+
+    async def charge(self, cp_id: str, energy_wh: int | None) -> ChargeRequestResponse:
+        request = ChargeRequest(
+            message_id=new_id(),
+            timestamp=clock.now().utc,
+            driver_id=self.driver_id,
+            cp_id=cp_id,
+            energy_wh=energy_wh,
+        )
+        answer = await self._link.ask(Topic.CHARGE_REQUESTS, cp_id, request, ChargeRequestResponse)
+        return _accepted(answer)
+
+    async def status(self) -> ChargingStatusUpdate:
+        """The charge that runs; raises `NoOpenSession` if none does."""
+        request = ChargingStatusRequest(message_id=new_id(), timestamp=clock.now().utc, driver_id=self.driver_id)
+        return await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingStatusUpdate)
+
+    async def stop(self) -> StopChargingResponse:
+        """Stop the charge that runs; raises `NoOpenSession` if none does."""
+        running = await self.status()
+        request = StopChargingRequest(
+            message_id=new_id(),
+            timestamp=clock.now().utc,
+            driver_id=self.driver_id,
+            cp_id=running.cp_id,
+            session_id=running.session_id,
+        )
+        answer = await self._link.ask(Topic.STOP_REQUESTS, running.cp_id, request, StopChargingResponse)
+        return _accepted(answer)
+
+    async def history(self, limit: int) -> list[PastSession]:
+        """The last ended sessions, newest first, at most `limit`."""
+        found: list[PastSession] = []
+        before: int | None = None
+        while len(found) < limit:
+            request = ChargingHistoryRequest(
+                message_id=new_id(),
+                timestamp=clock.now().utc,
+                driver_id=self.driver_id,
+                before=before,
+                limit=min(limit - len(found), messages.MAX_PAGE),
+            )
+            page = await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingHistoryResponse)
+            found += page.sessions
+            before = page.next_before
+            if before is None:
+                break
+        return found
+
+    async def follow(self, session_id: UUID) -> AsyncIterator[ChargingStatusUpdate | ChargeCompletionResponse]:
+        """The updates of a charge, and at last its receipt.
+
+        After a while without news it asks; so a receipt that was written while nobody listened is found.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    message = await self._heard.get()
+            except TimeoutError:
+                receipt = await self._receipt_if_ended(session_id)
+                if receipt is not None:
+                    yield receipt
+                    return
+                continue
+            match message:
+                case ChargingStatusUpdate() if message.session_id == session_id:
+                    yield message
+                case ChargeCompletionResponse() if message.session_id == session_id:
+                    yield message
+                    return
+
+    async def _receipt_if_ended(self, session_id: UUID) -> ChargeCompletionResponse | None:
+        try:
+            running = await self.status()
+        except NoOpenSession:
+            pass
+        except NoAnswer:
+            return None
+        else:
+            if running.session_id == session_id:
+                return None
+        for past in await self.history(messages.MAX_PAGE):
+            if past.session_id == session_id:
+                return ChargeCompletionResponse(
+                    message_id=new_id(),
+                    timestamp=clock.now().utc,
+                    cp_id=past.cp_id,
+                    session_id=session_id,
+                    driver_id=self.driver_id,
+                    status=past.status,
+                    end_reason=past.end_reason,
+                    energy_wh=past.energy_wh,
+                    price_per_kwh=past.price_per_kwh,
+                    cost=past.cost,
+                    currency=past.currency,
+                    requested_at=past.requested_at,
+                    started_at=past.started_at,
+                    ended_at=past.ended_at,
+                    revision=1,
+                )
+        return None
+
+
+V = TypeVar("V", bound=Verdict)
+
+
+def _accepted(answer: V) -> V:
+    if not answer.accepted:
+        error: type[WireError] = WIRE_ERRORS.get(answer.code or "", InternalError)
+        raise error(answer.reason or "refused")
+    return answer

@@ -1,0 +1,93 @@
+"""Many charge points in one process: a Monitor and an Engine each, with their real sockets."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from evcharge.domain.battery import Battery
+from evcharge.engine.charger import ChargerConfig
+from evcharge.engine.service import Engine, EngineConfig, RecordSink
+from evcharge.monitor.relay import MonitorConfig
+from evcharge.monitor.service import Monitor
+from evcharge.transport.tcp import Address, Backoff
+from evcharge.transport.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class FleetConfig:
+    central: Address
+    journal: Path
+    price_per_kwh: Decimal
+    currency: str
+    max_power_w: int
+    vehicle: Battery
+    time_scale: float
+    keys: dict[str, str] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+    reading_interval_s: float = 1.0
+
+
+class Fleet:
+    """`engines` are there from the start; they listen once `run` has started them."""
+
+    def __init__(
+        self,
+        cp_ids: Iterable[str],
+        config: FleetConfig,
+        kafka: RecordSink,
+        log: FilteringBoundLogger,
+        trace: Trace | None,
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._trace = trace
+        charger = ChargerConfig(
+            max_power_w=config.max_power_w,
+            vehicle=config.vehicle,
+            time_scale=config.time_scale,
+            reading_interval_s=config.reading_interval_s,
+        )
+        engine_config = EngineConfig(host="127.0.0.1", port=0, journal=config.journal, charger=charger)
+        self.engines = {
+            cp_id: Engine(engine_config, kafka, log.bind(cp_id=cp_id, part="engine"), trace) for cp_id in cp_ids
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; raises what the first charge point that fails raises."""
+        async with asyncio.TaskGroup() as tasks:
+            for cp_id, engine in self.engines.items():
+                tasks.create_task(self._run_charge_point(cp_id, engine, stop))
+
+    async def _run_charge_point(self, cp_id: str, engine: Engine, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        listening: asyncio.Future[int] = loop.create_future()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(engine.run(stop, listening.set_result))
+            port = await listening
+            config = self._config
+            monitor = Monitor(
+                MonitorConfig(
+                    cp_id=cp_id,
+                    key=config.keys.get(cp_id, ""),
+                    location=cp_id,
+                    price_per_kwh=config.price_per_kwh,
+                    currency=config.currency,
+                    max_power_w=config.max_power_w,
+                ),
+                config.central,
+                Address("127.0.0.1", port),
+                config.backoff,
+                self._log.bind(cp_id=cp_id, part="monitor"),
+                self._trace,
+            )
+            tasks.create_task(monitor.run(stop))
+
+
+def fleet_ids(prefix: str, count: int) -> list[str]:
+    """`CP001`, `CP002`, …; as many digits as the last one needs, at least three."""
+    digits = max(3, len(str(count)))
+    return [f"{prefix}{number:0{digits}d}" for number in range(1, count + 1)]

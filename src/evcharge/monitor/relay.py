@@ -1,0 +1,472 @@
+"""What a Monitor decides: it stands between Central and an Engine, passes on, watches both, and reports.
+
+Pure: each method takes what happened and the time, and returns what to do. `service.py` does it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+from evcharge.domain import status
+from evcharge.domain.faults import ENGINE_LOST, ENGINE_SILENT
+from evcharge.domain.instant import Instant
+from evcharge.domain.session import EndReason
+from evcharge.domain.status import Event, Status
+from evcharge.errors import ChargePointUnavailable, EngineUnavailable, PeerSilent, WireError
+from evcharge.protocol import messages
+from evcharge.protocol.messages import (
+    AuthRequest,
+    AuthResponse,
+    ChargeCompletion,
+    ChargeCompletionResponse,
+    ChargeRequest,
+    ChargeRequestResponse,
+    ChargingData,
+    CommandResponse,
+    ErrorResponse,
+    FaultNotification,
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    InitCpId,
+    Message,
+    RecoveryNotification,
+    RegisterRequest,
+    RegisterResponse,
+    StartChargingCommand,
+    StatusUpdate,
+    StopChargingCommand,
+    derived_id,
+    new_id,
+)
+
+MAX_WAITING_READINGS = 10_000
+HEARTBEATS_MISSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    cp_id: str
+    key: str
+    location: str
+    price_per_kwh: Decimal
+    currency: str
+    max_power_w: int
+    heartbeat_interval_s: float = 30.0
+    health_interval_s: float = 30.0
+    health_timeout_s: float = 90.0
+    answer_timeout_s: float = 10.0
+    stop_on_central_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToCentral:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToEngine:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class DropCentral:
+    error: WireError
+
+
+@dataclass(frozen=True, slots=True)
+class DropEngine:
+    error: WireError
+
+
+@dataclass(frozen=True, slots=True)
+class CentralSettled:
+    """Central has accepted us."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettled:
+    """The Engine has accepted us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that happened, for the log."""
+
+    event: str
+    fields: dict[str, object] = field(default_factory=dict)
+    problem: bool = False
+
+
+Action = ToCentral | ToEngine | DropCentral | DropEngine | CentralSettled | EngineSettled | Note
+
+
+class Relay:
+    """One charge point's Monitor."""
+
+    def __init__(self, config: MonitorConfig, now: Instant) -> None:
+        self.config = config
+        self.status: Status = status.INITIAL
+        self.faults: dict[str, str] = {}
+        self.registered = False
+        self.engine_ready = False
+        self.account: HealthCheckResponse | None = None
+        self._central_open = False
+        self._central_heard_s = now.monotonic_s
+        self._next_heartbeat_s = now.monotonic_s
+        self._engine_open = False
+        self._engine_heard_s = now.monotonic_s
+        self._next_check_s = now.monotonic_s
+        self._init_id: UUID | None = None
+        self._register_id: UUID | None = None
+        self._refused_because: str | None = None
+        self._waiting: deque[ChargingData] = deque(maxlen=MAX_WAITING_READINGS)
+
+    # Central
+
+    def central_opened(self, now: Instant) -> list[Action]:
+        self._central_open = True
+        self._central_heard_s = now.monotonic_s
+        request = AuthRequest(message_id=new_id(), timestamp=now.utc, cp_id=self.config.cp_id, key=self.config.key)
+        return [ToCentral(request)]
+
+    def central_unreachable(self, reason: str, now: Instant) -> list[Action]:
+        """An attempt to connect has failed."""
+        if self.status is not Status.DISCONNECTED:
+            return []
+        return self._take(Event.CENTRAL_LOST, reason)
+
+    def central_closed(self, reason: str, now: Instant) -> list[Action]:
+        self._central_open = False
+        was_registered, self.registered = self.registered, False
+        actions = self._move_to(Status.DISCONNECTED, reason)
+        session_id = self.account.session_id if self.account is not None else None
+        if was_registered and self.config.stop_on_central_loss and self.engine_ready and session_id is not None:
+            stop = StopChargingCommand(
+                message_id=derived_id(session_id, "central lost"),
+                timestamp=now.utc,
+                cp_id=self.config.cp_id,
+                session_id=session_id,
+                end_reason=EndReason.CENTRAL_LOST,
+            )
+            actions.append(ToEngine(stop))
+        return actions
+
+    def central_received(self, message: Message, now: Instant) -> list[Action]:
+        self._central_heard_s = now.monotonic_s
+        match message:
+            case AuthResponse():
+                return self._authenticated(message, now)
+            case RegisterResponse():
+                return self._registered(message, now)
+            case HeartbeatResponse():
+                return []
+            case StartChargingCommand() | StopChargingCommand():
+                return self._command(message, now)
+            case ChargeCompletionResponse() | ChargeRequestResponse():
+                return [ToEngine(message)] if self.engine_ready else []
+            case ErrorResponse():
+                note = Note("central_refuses", {"code": message.code, "reason": message.reason}, problem=True)
+                return [note, ToEngine(message)] if self.engine_ready else [note]
+            case _:
+                error = messages.refusal(message, _FROM_CENTRAL)
+                reply = messages.error_response(error.code, str(error), message.message_id, now)
+                return [ToCentral(reply)]
+
+    def _authenticated(self, response: AuthResponse, now: Instant) -> list[Action]:
+        if not response.accepted:
+            return self._refused(response.reason)
+        self._refused_because = None
+        self._register_id = new_id()
+        request = RegisterRequest(
+            message_id=self._register_id,
+            timestamp=now.utc,
+            cp_id=self.config.cp_id,
+            location=self.config.location,
+            price_per_kwh=self.config.price_per_kwh,
+            currency=self.config.currency,
+            max_power_w=self.config.max_power_w,
+        )
+        return [ToCentral(request)]
+
+    def _refused(self, reason: str | None) -> list[Action]:
+        """Central says no. Said once, not at each of the attempts that follow."""
+        if reason == self._refused_because:
+            return []
+        self._refused_because = reason
+        return [Note("central_refuses_charge_point", {"reason": reason}, problem=True)]
+
+    def _registered(self, response: RegisterResponse, now: Instant) -> list[Action]:
+        if not response.accepted:
+            return self._refused(response.reason)
+        self.registered = True
+        self._next_heartbeat_s = now.monotonic_s + self.config.heartbeat_interval_s
+        actions: list[Action] = [CentralSettled()]
+        actions += self._move_to(Status.ACTIVE, "registered with Central")
+        actions += [self._fault(code, text, now) for code, text in self.faults.items()]
+        if not self.engine_ready and ENGINE_LOST not in self.faults:
+            actions += self._report_fault(ENGINE_LOST, "the Engine is not connected", now)
+        actions += self._show_status("registered with Central")
+        actions.append(self._status_update(now))
+        actions += [ToCentral(reading) for reading in self._waiting]
+        self._waiting.clear()
+        return actions
+
+    def _command(self, command: StartChargingCommand | StopChargingCommand, now: Instant) -> list[Action]:
+        if self.engine_ready:
+            return [ToEngine(command)]
+        response = CommandResponse(
+            message_id=derived_id(command.message_id, "answer"),
+            timestamp=now.utc,
+            in_reply_to=command.message_id,
+            cp_id=self.config.cp_id,
+            session_id=command.session_id,
+            accepted=False,
+            code=EngineUnavailable.code,
+            reason="the Engine is not connected",
+        )
+        return [ToCentral(response)]
+
+    # Engine
+
+    def engine_opened(self, now: Instant) -> list[Action]:
+        self._engine_open = True
+        self._init_id = new_id()
+        request = InitCpId(
+            message_id=self._init_id,
+            timestamp=now.utc,
+            cp_id=self.config.cp_id,
+            max_power_w=self.config.max_power_w,
+        )
+        return [ToEngine(request)]
+
+    def engine_closed(self, reason: str, now: Instant) -> list[Action]:
+        self._engine_open = False
+        was_ready, self.engine_ready = self.engine_ready, False
+        if not was_ready:
+            return []
+        actions = self._report_fault(ENGINE_LOST, f"the Engine is gone: {reason}", now)
+        return [*actions, *self._show_status(reason), *self._tell_status(now)]
+
+    def engine_received(self, message: Message, now: Instant) -> list[Action]:
+        self._engine_heard_s = now.monotonic_s
+        match message:
+            case CommandResponse() if message.in_reply_to == self._init_id:
+                return self._initialised(message, now)
+            case CommandResponse():
+                return self._pass_on(message)
+            case HealthCheckResponse():
+                return self._checked(message, now)
+            case ChargingData():
+                if not self.registered:
+                    self._waiting.append(message)
+                    return []
+                return [ToCentral(message)]
+            case ChargeCompletion():
+                return self._pass_on(message)  # If Central is away: the Engine sends it until it has a receipt.
+            case FaultNotification():
+                actions = self._report_fault(message.fault_code, message.description, now)
+                return [*actions, *self._show_status(message.description)]
+            case RecoveryNotification():
+                return self._clear_faults([message.fault_code], message.description, now)
+            case ChargeRequest():
+                return self._ask_central(message, now)
+            case ErrorResponse():
+                return [Note("engine_refuses", {"code": message.code, "reason": message.reason}, problem=True)]
+            case _:
+                error = messages.refusal(message, _FROM_ENGINE)
+                return [ToEngine(messages.error_response(error.code, str(error), message.message_id, now))]
+
+    def _initialised(self, response: CommandResponse, now: Instant) -> list[Action]:
+        if not response.accepted:
+            return [Note("engine_refuses_charge_point", {"reason": response.reason}, problem=True)]
+        return [EngineSettled(), self._health_check(now)]
+
+    def _checked(self, account: HealthCheckResponse, now: Instant) -> list[Action]:
+        """The Engine's account of itself: the first of a connection makes it ready; what changed is passed on."""
+        changed = not self.engine_ready or self.account is None or _gist(account) != _gist(self.account)
+        self.engine_ready = True
+        self.account = account
+        actions = self._clear_faults([ENGINE_LOST, ENGINE_SILENT], "the Engine answers", now)
+        if account.fault_code is not None:
+            actions += self._report_fault(account.fault_code, "the Engine says that it is faulty", now)
+        else:
+            gone = [code for code in self.faults if code not in (ENGINE_LOST, ENGINE_SILENT)]
+            actions += self._clear_faults(gone, "the Engine says that it is healthy", now)
+        if changed:
+            actions += self._show_status("the Engine's account")
+            actions += self._tell_status(now)
+        return actions
+
+    def _pass_on(self, message: Message) -> list[Action]:
+        return [ToCentral(message)] if self.registered else []
+
+    def _ask_central(self, request: ChargeRequest, now: Instant) -> list[Action]:
+        if self.registered:
+            return [ToCentral(request)]
+        refusal = ChargeRequestResponse(
+            message_id=derived_id(request.message_id, "answer"),
+            timestamp=now.utc,
+            in_reply_to=request.message_id,
+            driver_id=request.driver_id,
+            cp_id=request.cp_id,
+            accepted=False,
+            code=ChargePointUnavailable.code,
+            reason="Central cannot be reached",
+        )
+        return [ToEngine(refusal)]
+
+    # Time
+
+    def tick(self, now: Instant) -> list[Action]:
+        """Whatever is due at `now`."""
+        return [*self._tick_central(now), *self._tick_engine(now)]
+
+    def next_due_s(self) -> float:
+        due_s = [self._engine_heard_s + self.config.health_timeout_s]
+        if self._central_open:
+            due_s.append(self._central_heard_s + self._central_patience_s())
+        if self.registered:
+            due_s.append(self._next_heartbeat_s)
+        if self.engine_ready:
+            due_s.append(self._next_check_s)
+        elif ENGINE_SILENT in self.faults:
+            del due_s[0]
+        return min(due_s, default=float("inf"))
+
+    def _central_patience_s(self) -> float:
+        if not self.registered:
+            return self.config.answer_timeout_s
+        return HEARTBEATS_MISSED * self.config.heartbeat_interval_s
+
+    def _tick_central(self, now: Instant) -> list[Action]:
+        if not self._central_open:
+            return []
+        patience_s = self._central_patience_s()
+        if now.monotonic_s >= self._central_heard_s + patience_s:
+            self._central_heard_s = now.monotonic_s
+            return [DropCentral(PeerSilent(f"nothing was heard from Central for {patience_s:g} s"))]
+        if self.registered and now.monotonic_s >= self._next_heartbeat_s:
+            self._next_heartbeat_s = now.monotonic_s + self.config.heartbeat_interval_s
+            beat = HeartbeatRequest(message_id=new_id(), timestamp=now.utc, cp_id=self.config.cp_id)
+            return [ToCentral(beat)]
+        return []
+
+    def _tick_engine(self, now: Instant) -> list[Action]:
+        if (
+            now.monotonic_s >= self._engine_heard_s + self.config.health_timeout_s
+            and ENGINE_SILENT not in self.faults
+        ):
+            error = PeerSilent(f"nothing was heard from the Engine for {self.config.health_timeout_s:g} s")
+            actions = self._report_fault(ENGINE_SILENT, str(error), now)
+            actions += self._show_status(str(error))
+            return [*actions, DropEngine(error)] if self._engine_open else actions
+        if self.engine_ready and now.monotonic_s >= self._next_check_s:
+            return [self._health_check(now)]
+        return []
+
+    def _health_check(self, now: Instant) -> Action:
+        self._next_check_s = now.monotonic_s + self.config.health_interval_s
+        return ToEngine(HealthCheckRequest(message_id=new_id(), timestamp=now.utc, cp_id=self.config.cp_id))
+
+    # Status and faults
+
+    def _take(self, event: Event, reason: str) -> list[Action]:
+        before, self.status = self.status, status.after(self.status, event)
+        return [Note("state", {"before": before, "now": self.status, "cause": event, "reason": reason})]
+
+    def _move_to(self, then: Status, reason: str) -> list[Action]:
+        events = status.events_between(self.status, then)
+        return [action for event in events for action in self._take(event, reason)]
+
+    def _show_status(self, reason: str) -> list[Action]:
+        """Bring the state in line with what is known of link, faults and charge."""
+        if not self.registered:
+            return []
+        if self.faults:
+            return self._move_to(Status.FAULTY, reason)
+        charging = self.account is not None and self.account.session_id is not None
+        return self._move_to(Status.CHARGING if charging else Status.ACTIVE, reason)
+
+    def _tell_status(self, now: Instant) -> list[Action]:
+        return [self._status_update(now)] if self.registered else []
+
+    def _status_update(self, now: Instant) -> Action:
+        account = self.account if self.engine_ready else None
+        return ToCentral(
+            StatusUpdate(
+                message_id=new_id(),
+                timestamp=now.utc,
+                cp_id=self.config.cp_id,
+                status=self.status,
+                engine_connected=account is not None,
+                session_id=account.session_id if account is not None else None,
+                unsettled_session_ids=account.unsettled_session_ids if account is not None else [],
+                reason="; ".join(self.faults.values())[:500] or None,
+            )
+        )
+
+    def _report_fault(self, code: str, description: str, now: Instant) -> list[Action]:
+        if code in self.faults:
+            return []
+        self.faults[code] = description
+        note = Note("fault", {"code": code, "description": description}, problem=True)
+        return [note, self._fault(code, description, now)] if self.registered else [note]
+
+    def _fault(self, code: str, description: str, now: Instant) -> Action:
+        return ToCentral(
+            FaultNotification(
+                message_id=new_id(),
+                timestamp=now.utc,
+                cp_id=self.config.cp_id,
+                fault_code=code,
+                description=description[:500],
+            )
+        )
+
+    def _clear_faults(self, codes: list[str], description: str, now: Instant) -> list[Action]:
+        cleared = [code for code in codes if self.faults.pop(code, None) is not None]
+        actions: list[Action] = [Note("recovery", {"code": code, "description": description}) for code in cleared]
+        if self.registered:
+            actions += [
+                ToCentral(
+                    RecoveryNotification(
+                        message_id=new_id(),
+                        timestamp=now.utc,
+                        cp_id=self.config.cp_id,
+                        fault_code=code,
+                        description=description,
+                    )
+                )
+                for code in cleared
+            ]
+        return [*actions, *self._show_status(description)] if cleared else actions
+
+
+def _gist(account: HealthCheckResponse) -> tuple[object, ...]:
+    """What of an account is worth telling Central when it changes."""
+    return account.healthy, account.session_id, account.unsettled_session_ids, account.fault_code
+
+
+_FROM_CENTRAL = (
+    AuthResponse,
+    RegisterResponse,
+    HeartbeatResponse,
+    StartChargingCommand,
+    StopChargingCommand,
+    ChargeCompletionResponse,
+    ChargeRequestResponse,
+    ErrorResponse,
+)
+_FROM_ENGINE = (
+    CommandResponse,
+    HealthCheckResponse,
+    ChargingData,
+    ChargeCompletion,
+    FaultNotification,
+    RecoveryNotification,
+    ChargeRequest,
+    ErrorResponse,
+)

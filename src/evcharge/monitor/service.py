@@ -1,0 +1,121 @@
+"""The program Monitor: a `Relay` between two links that reconnect by themselves."""
+
+import asyncio
+
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import clock
+from evcharge.monitor.relay import (
+    Action,
+    CentralSettled,
+    DropCentral,
+    DropEngine,
+    EngineSettled,
+    MonitorConfig,
+    Note,
+    Relay,
+    ToCentral,
+    ToEngine,
+)
+from evcharge.transport.tcp import Address, Backoff, ConnectionManager
+from evcharge.transport.trace import Trace
+
+ENGINE_HEAD_START_S = 2.0
+
+
+class Monitor:
+    def __init__(
+        self,
+        config: MonitorConfig,
+        central: Address,
+        engine: Address,
+        backoff: Backoff,
+        log: FilteringBoundLogger,
+        trace: Trace | None,
+    ) -> None:
+        self._log = log
+        self.relay = Relay(config, clock.now())
+        self._engine_ready = asyncio.Event()
+        self._wake = asyncio.Event()
+        relay = self.relay
+        self._central = ConnectionManager(
+            "Central",
+            central,
+            on_open=lambda: self._do(relay.central_opened(clock.now())),
+            on_message=lambda message: self._do(relay.central_received(message, clock.now())),
+            on_closed=lambda reason: self._do(relay.central_closed(reason, clock.now())),
+            on_failed_attempt=lambda reason: self._do(relay.central_unreachable(reason, clock.now())),
+            backoff=backoff,
+            trace=trace,
+            log=log,
+        )
+        self._engine = ConnectionManager(
+            "Engine",
+            engine,
+            on_open=lambda: self._do(relay.engine_opened(clock.now())),
+            on_message=lambda message: self._do(relay.engine_received(message, clock.now())),
+            on_closed=lambda reason: self._do(relay.engine_closed(reason, clock.now())),
+            on_failed_attempt=lambda reason: None,
+            backoff=backoff,
+            trace=trace,
+            log=log,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`."""
+        tasks = [
+            asyncio.create_task(self._engine.run()),
+            asyncio.create_task(self._connect_central()),
+            asyncio.create_task(self._keep_time()),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in [stopped, *tasks]:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            self._central.drop()
+            self._engine.drop()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _connect_central(self) -> None:
+        # The Engine first: so Central hears of a healthy charge point, not of a fault that heals at once.
+        try:
+            async with asyncio.timeout(ENGINE_HEAD_START_S):
+                await self._engine_ready.wait()
+        except TimeoutError:
+            self._log.warning("engine_not_there_yet", address=str(self._engine.address))
+        await self._central.run()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._wake.clear()
+            patience_s = max(0.0, self.relay.next_due_s() - clock.now().monotonic_s)
+            try:
+                async with asyncio.timeout(patience_s if patience_s != float("inf") else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._do(self.relay.tick(clock.now()))
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case ToCentral(message):
+                    self._central.send(message)
+                case ToEngine(message):
+                    self._engine.send(message)
+                case DropCentral(error):
+                    self._central.drop(error)
+                case DropEngine(error):
+                    self._engine.drop(error)
+                case CentralSettled():
+                    self._central.settled()
+                case EngineSettled():
+                    self._engine.settled()
+                    self._engine_ready.set()
+                case Note(event, fields, problem):
+                    (self._log.warning if problem else self._log.info)(event, **fields)
+        self._wake.set()

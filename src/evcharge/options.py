@@ -1,0 +1,119 @@
+"""The options that the sub-commands share. Each can come from the environment: `--db` from `EVCHARGE_DB`."""
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, is_id
+from evcharge.transport.tcp import Address
+
+
+def option(flag: str, help: str, **settings: Any) -> Any:
+    """A Typer option that can also be set as `EVCHARGE_` and the flag's name."""
+    name = flag.removeprefix("--").split("/")[0].replace("-", "_").upper()
+    return typer.Option(flag, help=help, envvar=f"EVCHARGE_{name}", **settings)
+
+
+def parse_address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise typer.BadParameter(f"expected HOST:PORT, not {text!a}")
+    return Address(host, int(port))
+
+
+def parse_kafka(text: str) -> str:
+    for part in text.split(","):
+        parse_address(part.strip())
+    return text
+
+
+def parse_id(text: str) -> str:
+    if not is_id(text):
+        raise typer.BadParameter(f"{text!a} is no id; an id has 1 to 64 letters, digits or . _ : -")
+    return text
+
+
+def parse_price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal("nan")
+    if not price.is_finite() or not 0 <= price <= MAX_PRICE_PER_KWH or price != round(price, PRICE_DECIMALS):
+        raise typer.BadParameter(
+            f"expected a price from 0 to {MAX_PRICE_PER_KWH}, with at most {PRICE_DECIMALS} decimals, not {text!a}"
+        )
+    return price
+
+
+def parse_currency(text: str) -> str:
+    if len(text) != 3 or not text.isascii() or not text.isupper():
+        raise typer.BadParameter(f"expected three capital letters such as EUR, not {text!a}")
+    return text
+
+
+def _parse_level(text: str) -> str:
+    if text not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"expected debug, info, warning or error, not {text!a}")
+    return text
+
+
+IdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="ID")]
+CpIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="CP_ID", help="The charge point's id.")]
+DriverIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="DRIVER_ID", help="The driver's id.")]
+
+Kafka = Annotated[
+    str,
+    option(
+        "--kafka",
+        "Address of Apache Kafka; several, with commas, for a cluster.",
+        parser=parse_kafka,
+        metavar="HOST:PORT",
+    ),
+]
+Central = Annotated[Address, option("--central", "Address of Central.", parser=parse_address, metavar="HOST:PORT")]
+Database = Annotated[Path, option("--db", "The database file; made if it does not exist.")]
+Trace = Annotated[
+    Path | None, option("--trace", "Append each message that crosses a wire to this file, a JSON line each.")
+]
+LogLevel = Annotated[
+    str, option("--log-level", "debug, info, warning or error.", parser=_parse_level, metavar="LEVEL")
+]
+Price = Annotated[
+    Decimal, option("--price", "Price of a kWh, in --currency.", parser=parse_price, metavar="DECIMAL")
+]
+Currency = Annotated[
+    str, option("--currency", "Currency of the price (ISO 4217).", parser=parse_currency, metavar="CODE")
+]
+MaxPowerKw = Annotated[
+    float, option("--max-power", "The most power that the charge point gives, in kW.", min=0.1, max=2000.0)
+]
+BatteryKwh = Annotated[float, option("--battery", "The simulated vehicle's battery, in kWh.", min=0.1, max=1000.0)]
+SocPercent = Annotated[
+    float, option("--soc", "The vehicle's state of charge when it comes, in percent.", min=0.0, max=100.0)
+]
+VehiclePowerKw = Annotated[
+    float, option("--vehicle-power", "The most power that the vehicle takes, in kW.", min=0.1, max=2000.0)
+]
+TimeScale = Annotated[
+    float, option("--time-scale", "Simulated seconds that pass in a real one.", min=0.001, max=1e9)
+]
+ReadingInterval = Annotated[
+    float, option("--data-interval", "Real seconds between two readings of the meter.", min=0.05, max=3600.0)
+]
+Journal = Annotated[Path, option("--journal", "Folder for what a charge point must not forget in a power cut.")]
+ReconnectMin = Annotated[
+    float, option("--reconnect-min", "Seconds before the first attempt to reconnect.", min=0.01, max=3600.0)
+]
+ReconnectMax = Annotated[
+    float, option("--reconnect-max", "Seconds between two attempts at the most.", min=0.01, max=3600.0)
+]
+Json = Annotated[bool, option("--json", "Print the result as JSON.")]
+Timeout = Annotated[float, option("--timeout", "Seconds to wait for Central's answer.", min=0.1, max=3600.0)]
+Seconds = Any
+
+
+def seconds(flag: str, help: str) -> Any:
+    return option(flag, f"{help}, in seconds.", min=0.05, max=86400.0 * 7)

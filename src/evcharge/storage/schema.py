@@ -1,0 +1,156 @@
+"""The tables; one a concept. The migrations in `migrations/` make them, this is how the code speaks of them."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+    text,
+)
+
+
+class Money(TypeDecorator[Decimal]):
+    """A decimal kept as text: SQLite has no decimal type, and a float loses cents."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, kept in UTC; SQLite keeps no time zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+charge_points = Table(
+    "charge_points",
+    metadata,
+    Column("cp_id", String(64), primary_key=True),
+    Column("key_hash", String(64)),
+    Column("location", Text, nullable=False, default=""),
+    Column("price_per_kwh", Money(32), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("max_power_w", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("out_of_service", Boolean, nullable=False, default=False),
+    Column("removed", Boolean, nullable=False, default=False),
+)
+
+drivers = Table(
+    "drivers",
+    metadata,
+    Column("driver_id", String(64), primary_key=True),
+    Column("added_at", UtcDateTime, nullable=False),
+    Column("removed", Boolean, nullable=False, default=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # The row's number is what a page of history ends at, so it must be given in order of requests.
+    Column("number", Integer, primary_key=True),
+    Column("session_id", Uuid, nullable=False, unique=True),
+    Column("request_id", Uuid, nullable=False),
+    Column("cp_id", ForeignKey("charge_points.cp_id"), nullable=False),
+    Column("driver_id", ForeignKey("drivers.driver_id"), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("end_reason", String(32)),
+    Column("target_energy_wh", Integer),
+    Column("price_per_kwh", Money(32), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("energy_wh", Integer, nullable=False),
+    Column("cost", Money(32), nullable=False),
+    Column("power_w", Integer, nullable=False),
+    Column("soc_percent", Float),
+    Column("last_seq", Integer, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("stop_requested", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("receipt_sent", Integer, nullable=False, default=0),  # the last revision that Kafka has
+)
+Index("ix_sessions_driver_id_number", sessions.c.driver_id, sessions.c.number)
+Index("ix_sessions_cp_id_number", sessions.c.cp_id, sessions.c.number)
+IS_OPEN = sessions.c.ended_at.is_(None)
+RECEIPT_WAITS = sessions.c.receipt_sent < sessions.c.revision
+Index("ix_sessions_open", sessions.c.number, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
+Index("ix_sessions_receipt_waits", sessions.c.number, sqlite_where=RECEIPT_WAITS, postgresql_where=RECEIPT_WAITS)
+
+meter_values = Table(
+    "meter_values",
+    metadata,
+    Column("session_id", ForeignKey("sessions.session_id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("energy_wh", Integer, nullable=False),
+    Column("power_w", Integer, nullable=False),
+    Column("soc_percent", Float),
+    Column("measured_at", UtcDateTime, nullable=False),
+)
+
+faults = Table(
+    "faults",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("cp_id", ForeignKey("charge_points.cp_id"), nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("cleared_at", UtcDateTime),
+)
+Index("ix_faults_cp_id_number", faults.c.cp_id, faults.c.number)
+IS_UNCLEARED = faults.c.cleared_at.is_(None)
+Index("ix_faults_uncleared", faults.c.cp_id, sqlite_where=IS_UNCLEARED, postgresql_where=IS_UNCLEARED)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("answer", Text, nullable=False),  # the JSON that was sent
+    Column("answered_at", UtcDateTime, nullable=False),
+)
+Index("ix_answers_answered_at", answers.c.answered_at)
+
+SQLITE_PRAGMAS = (
+    text("PRAGMA journal_mode = WAL"),
+    # Each commit reaches the disk before anything is promised; NORMAL would lose the last ones in a power cut.
+    text("PRAGMA synchronous = FULL"),
+    text("PRAGMA foreign_keys = ON"),
+    text("PRAGMA busy_timeout = 10000"),
+)

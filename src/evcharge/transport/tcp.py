@@ -1,0 +1,257 @@
+"""TCP links that carry one message a line: the server, and the client that reconnects by itself."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+from uuid import UUID
+
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import clock
+from evcharge.errors import AddressInUse, BadJson, LineTooLong, PeerTooSlow, WireError
+from evcharge.protocol import messages
+from evcharge.protocol.lines import LineParser
+from evcharge.protocol.messages import Message, Undecodable
+from evcharge.transport.trace import Trace
+
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+LINGER_S = 1.0
+CONNECT_TIMEOUT_S = 10.0
+
+
+class LinkHandler(Protocol):
+    """Who owns a link is told of what happens on it, always in the event loop's thread."""
+
+    def link_opened(self, link: "Link") -> None: ...
+
+    def link_received(self, link: "Link", message: Message) -> None: ...
+
+    def link_garbled(self, link: "Link", error: WireError) -> None:
+        """The peer sent what is no message; it has been told."""
+
+    def link_closed(self, link: "Link", reason: str) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """One connection. Bad messages are answered here, with an `error_response`, and harm no later one."""
+
+    def __init__(self, handler: LinkHandler, trace: Trace | None) -> None:
+        self._handler = handler
+        self._trace = trace
+        self._parser = LineParser()
+        self._transport: asyncio.Transport | None = None
+        self._closing_reason: str | None = None
+        self.peer = "?"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods of asyncio's, but not its base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self.peer = _address(transport.get_extra_info("peername"))
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._handler.link_opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing_reason is None:
+            self._parser.receive_data(data)
+            self._take_frames()
+
+    def eof_received(self) -> None:
+        if self._closing_reason is None:
+            self._parser.receive_eof()
+            self._take_frames()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._closing_reason is None:
+            self._closing_reason = f"the connection broke: {exc}" if exc else "the peer closed the connection"
+        self._handler.link_closed(self, self._closing_reason)
+
+    def _take_frames(self) -> None:
+        while self._closing_reason is None:
+            try:
+                frame = self._parser.next_frame()
+                if frame is None:
+                    return
+                if self._trace is not None:
+                    self._trace.frame("in", self.peer, frame)
+                message = messages.decode(frame)
+            except Undecodable as bad:
+                self._complain(bad.error, bad.message_id)
+            except BadJson as error:
+                self._complain(error, None)
+            except LineTooLong as error:
+                self._handler.link_garbled(self, error)
+                self.close(error)
+            else:
+                self._handler.link_received(self, message)
+
+    def _complain(self, error: WireError, in_reply_to: UUID | None) -> None:
+        self.send(messages.error_response(error.code, str(error), in_reply_to, clock.now()))
+        self._handler.link_garbled(self, error)
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and self._closing_reason is None
+
+    def send(self, *batch: Message) -> bool:
+        """Send in one write; False if the link is closed, or was closed because the peer does not read."""
+        if self._transport is None or self._closing_reason is not None:
+            return False
+        lines = [messages.encode(message) for message in batch]
+        if self._trace is not None:
+            for line in lines:
+                self._trace.frame("out", self.peer, line)
+        self._transport.write(b"\n".join(lines) + b"\n")
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            error = PeerTooSlow(f"{MAX_UNSENT_BYTES} bytes wait for {self.peer} to read them")
+            self._handler.link_garbled(self, error)
+            self._closing_reason = str(error)
+            self._transport.abort()
+            return False
+        return True
+
+    def close(self, error: WireError | None = None) -> None:
+        """End the link, after telling the peer why."""
+        if self._transport is None or self._closing_reason is not None:
+            return
+        if error is None:
+            self._closing_reason = "closed by this side"
+            self._transport.close()
+            return
+        self.send(messages.error_response(error.code, str(error), None, clock.now()))
+        if self._closing_reason is None:
+            self._closing_reason = str(error)
+            # Go on reading (and ignoring) for a moment: closing at once would reset the connection while the
+            # peer still sends, and take the reason away from it.
+            transport = self._transport
+            if transport.can_write_eof():
+                transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def _address(peername: object) -> str:
+    match peername:
+        case (str() as host, int() as port, *_):
+            return str(Address(host, port))
+        case _:
+            return "?"
+
+
+async def serve(
+    handler: LinkHandler, host: str, port: int, trace: Trace | None, backlog: int = 4096
+) -> asyncio.Server:
+    """Listen on `host:port`, one handler for all links; raises `AddressInUse`."""
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(lambda: Link(handler, trace), host, port, backlog=backlog)
+    except (OSError, OverflowError) as problem:
+        cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise AddressInUse(f"cannot listen on {host}:{port}: {cause}; is another program there?") from None
+
+
+def port_of(server: asyncio.Server) -> int:
+    """The port that a server on port 0 was given."""
+    return int(server.sockets[0].getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before an attempt: doubled each time, with jitter so that a crowd does not come at once."""
+
+    first_s: float = 1.0
+    longest_s: float = 30.0
+
+    def delay_s(self, attempt: int, chance: float) -> float:
+        """The wait before reconnect attempt `attempt` (from 1); `chance` in [0, 1) spreads it."""
+        ceiling_s = min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 30))
+        return max(self.first_s, ceiling_s * (0.5 + chance / 2))
+
+
+class ConnectionManager:
+    """Keeps a link to one address: connects, and connects again, until it is cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *,
+        on_open: Callable[[], None],
+        on_message: Callable[[Message], None],
+        on_closed: Callable[[str], None],
+        on_failed_attempt: Callable[[str], None],
+        backoff: Backoff,
+        trace: Trace | None,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._on_open = on_open
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._on_failed_attempt = on_failed_attempt
+        self._backoff = backoff
+        self._trace = trace
+        self._log = log
+        self._link: Link | None = None
+        self._closed = asyncio.Event()
+        self.attempts = 0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = self.address.host, self.address.port
+        while True:
+            self._closed.clear()
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await loop.create_connection(lambda: Link(self, self._trace), host, port)
+            except (OSError, TimeoutError) as problem:
+                cause = str(problem) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
+                if self.attempts == 0:
+                    self._log.warning("waiting_for_peer", peer=self.name, address=str(self.address), cause=cause)
+                self._on_failed_attempt(f"{self.name} cannot be reached at {self.address}: {cause}")
+            else:
+                await self._closed.wait()
+            self.attempts += 1
+            await asyncio.sleep(self._backoff.delay_s(self.attempts, random.random()))
+
+    def settled(self) -> None:
+        """The peer has accepted us: should the link break, the first wait is a short one again."""
+        self.attempts = 0
+
+    def send(self, *batch: Message) -> bool:
+        return self._link is not None and self._link.send(*batch)
+
+    def drop(self, error: WireError | None = None) -> None:
+        """Close the link, telling the peer why; `run` opens another."""
+        if self._link is not None:
+            self._link.close(error)
+
+    def link_opened(self, link: Link) -> None:
+        self._link = link
+        self._log.info("connected", peer=self.name, address=str(self.address))
+        self._on_open()
+
+    def link_received(self, link: Link, message: Message) -> None:
+        self._on_message(message)
+
+    def link_garbled(self, link: Link, error: WireError) -> None:
+        self._log.warning("bad_message", peer=self.name, code=error.code, reason=str(error))
+
+    def link_closed(self, link: Link, reason: str) -> None:
+        self._link = None
+        self._log.warning("disconnected", peer=self.name, address=str(self.address), reason=reason)
+        self._on_closed(reason)
+        self._closed.set()
