@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,7 @@ from evcharge.errors import EvchargeError, UsageError
 from evcharge.fleet import Fleet, FleetConfig, fleet_ids
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
+from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
 from evcharge.running import EXIT_FAILED, exit_code_of, make_log, run_until_signal
 from evcharge.storage.store import Store
 from evcharge.transport.kafka import Publisher
@@ -458,6 +460,59 @@ async def _until(stop: asyncio.Event, work: Awaitable[int]) -> int:
         await asyncio.wait({task})
         return 0
     return task.result()
+
+
+@app.command()
+def replay(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", help="Sessions, as docs/operations.md describes them.")
+    ],
+    speed: Annotated[
+        float, options.option("--speed", "Seconds of the file that pass in a real one.", min=0.001, max=1e9)
+    ] = 200_000.0,
+    limit: Annotated[
+        int | None, options.option("--limit", "Only the first so many rows.", min=1, max=10**9)
+    ] = None,
+    kafka: options.Kafka = "localhost:9092",
+    central: Annotated[
+        Address | None,
+        options.option(
+            "--central",
+            "Address of a Central that runs with --open-registration; without it, replay starts its own.",
+            parser=options.parse_address,
+            metavar="HOST:PORT",
+        ),
+    ] = None,
+    json: options.Json = False,
+    trace: options.Trace = None,
+    log_level: options.LogLevel = "error",
+) -> None:
+    """Replay real charging sessions through the real system, and compare the bills to the Wh."""
+    log = make_log("replay", log_level)
+
+    async def program(stop: asyncio.Event) -> int:
+        rows, skipped = read_rows(file, limit)
+        if not rows:
+            raise UsageError(
+                f"{file} has no session that makes sense" + "".join(f"; {s.reason}" for s in skipped[:1])
+            )
+        with (
+            tempfile.TemporaryDirectory(prefix="evcharge-replay-") as folder,
+            progress_bar(len(rows), json) as advance,
+        ):
+            config = ReplayConfig(kafka=kafka, central=central, speed=speed, folder=Path(folder))
+            replay = Replay(rows, config, log, _trace(trace), advance)
+
+            async def work() -> int:
+                await replay.run()
+                return 0
+
+            await _until(stop, work())
+        figures = report(rows, skipped, replay.tally, replay.wall_s)
+        typer.echo(driver_console.as_json(figures) if json else text_of(figures))
+        return EXIT_FAILED if figures["differences"] or figures["failed"] else 0
+
+    _run(program)
 
 
 @cp_app.command("add")
