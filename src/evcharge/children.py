@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evcharge.errors import EvchargeError
 from evcharge.transport.tcp import Address
@@ -35,9 +36,16 @@ class Children:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._children: list[Child] = []
+        self._lasting: list[Child] = []
 
     async def start(self, name: str, *arguments: str) -> Child:
-        """Start `evcharge` with these arguments; its output goes to the log."""
+        """Start `evcharge` with these arguments, as a program that lasts; its output goes to the log."""
+        child = await self.start_errand(name, *arguments)
+        self._lasting.append(child)
+        return child
+
+    async def start_errand(self, name: str, *arguments: str) -> Child:
+        """The same, for a program that ends by itself."""
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
@@ -70,8 +78,8 @@ class Children:
         return Address("127.0.0.1", int(port_file.read_text()))
 
     async def watch(self) -> None:
-        """Until one ends, which it should not: raises `ChildFailed`."""
-        waits = {asyncio.ensure_future(child.process.wait()): child for child in self._children}
+        """Until one that should last ends: raises `ChildFailed`."""
+        waits = {asyncio.ensure_future(child.process.wait()): child for child in self._lasting}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -101,6 +109,19 @@ async def children(folder: Path) -> AsyncIterator[Children]:
         yield started
     finally:
         await started.stop()
+
+
+async def first_of(*works: Any) -> None:
+    """Run these side by side until the first ends or raises; then cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def _failed(child: Child, what: str) -> ChildFailed:

@@ -5,16 +5,20 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import __version__, clock, options
 from evcharge.central.service import Central, CentralConfig
+from evcharge.children import first_of
 from evcharge.console.shell import Shell, energy_wh_of
+from evcharge.demo import Demo
 from evcharge.domain.battery import Battery
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.network import Policy
@@ -29,7 +33,7 @@ from evcharge.fleet import Fleet, FleetConfig, fleet_ids
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
-from evcharge.running import EXIT_FAILED, exit_code_of, make_log, run_until_signal
+from evcharge.running import EXIT_FAILED, EXIT_INTERRUPTED, exit_code_of, make_log, run_until_signal
 from evcharge.storage.store import Store
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.tcp import Address, Backoff
@@ -460,6 +464,56 @@ async def _until(stop: asyncio.Event, work: Awaitable[int]) -> int:
         await asyncio.wait({task})
         return 0
     return task.result()
+
+
+@app.command()
+def demo(
+    sessions: Annotated[
+        int | None,
+        options.option("--sessions", "End after this many charges; without it, at Ctrl-C.", min=1, max=10_000),
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        options.option(
+            "--kafka",
+            "Address of a real Kafka; without it, an embedded trial broker, in memory, for the demo alone.",
+            parser=options.parse_kafka,
+            metavar="HOST:PORT",
+        ),
+    ] = None,
+    time_scale: options.TimeScale = 60.0,
+    json: Annotated[bool, options.option("--json", "No screen, but one JSON summary; needs --sessions.")] = False,
+    log_level: options.LogLevel = "error",
+) -> None:
+    """A small network at work: Central, three charge points and two drivers, as real processes."""
+    log = make_log("demo", log_level)
+
+    async def program(stop: asyncio.Event) -> int:
+        if json and sessions is None:
+            raise UsageError("--json needs --sessions N, or there would be no end to sum up")
+        shown = Demo(kafka, time_scale, log)
+        summary: list[dict[str, Any]] = []
+
+        async def work(folder: Path) -> int:
+            async with shown.running(folder) as started:
+
+                async def drive() -> None:
+                    summary.extend(await shown.drive(started, sessions))
+
+                await first_of(drive(), started.watch())
+            return 0
+
+        screen = Live(shown.view, refresh_per_second=4) if not json else nullcontext()
+        with tempfile.TemporaryDirectory(prefix="evcharge-demo-") as folder, screen:
+            await _until(stop, work(Path(folder)))
+        if json:
+            typer.echo(driver_console.as_json({"kafka": shown.view.kafka, "sessions": summary}))
+        completed = sum(1 for session in summary if session["completed"])
+        return 0 if sessions is None or completed == sessions else EXIT_FAILED
+
+    code = run_until_signal(program)
+    # Ctrl-C is how a demo without an end is meant to end.
+    raise typer.Exit(0 if sessions is None and code == EXIT_INTERRUPTED else code)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from structlog.typing import FilteringBoundLogger
 
-from evcharge.children import ChildFailed, children
+from evcharge.children import ChildFailed, children, first_of
 from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
 from evcharge.domain.session import SessionStatus
@@ -241,7 +241,7 @@ class Replay:
                 "--log-level",
                 "warning",
             )
-            await _first(started.watch(), self._run_with(central))
+            await first_of(started.watch(), self._run_with(central))
 
     async def _check_that_no_central_answers(self) -> None:
         """Two Centrals on one Kafka would both answer the drivers."""
@@ -293,7 +293,7 @@ class Replay:
             async with link.opened(None):
                 running = asyncio.ensure_future(fleet.run(stop))
                 try:
-                    await _first(_wait_for(running), self._drive(rows_at, fleet, link))
+                    await first_of(_wait_for(running), self._drive(rows_at, fleet, link))
                 finally:
                     stop.set()
                     await running
@@ -360,19 +360,6 @@ class Replay:
 
 async def _wait_for(running: asyncio.Future[None]) -> None:
     await asyncio.shield(running)
-
-
-async def _first(*works: Any) -> None:
-    """Run these side by side until the first ends or raises; then cancel the others."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 @contextmanager
