@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from evcharge.transport.trace import Trace
 POLL_S = 0.2
 BATCH_RECORDS = 1000
 METADATA_TIMEOUT_S = 1.0
+LEADER_TIMEOUT_S = 20.0
 UNLIMITED = 0
 
 # librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
@@ -192,8 +194,17 @@ class Subscriber:
             return TopicPartition(topic, partition, OFFSET_STORED)
         # The number and not OFFSET_END, which would be looked up later, after the first answer may have come.
         here = TopicPartition(topic, partition)
-        _, end = self._consumer.get_watermark_offsets(here, timeout=10.0)
-        return TopicPartition(topic, partition, end)
+        deadline_s = time.monotonic() + LEADER_TIMEOUT_S
+        while True:
+            try:
+                _, end = self._consumer.get_watermark_offsets(here, timeout=METADATA_TIMEOUT_S)
+            except KafkaException as problem:
+                # A partition that has just been made has no leader for a moment.
+                if time.monotonic() > deadline_s:
+                    raise KafkaUnusable(f"{topic}[{partition}] cannot be read: {problem.args[0].str()}") from None
+                self._stopping.wait(POLL_S)
+            else:
+                return TopicPartition(topic, partition, end)
 
     def _read(self) -> None:
         while not self._stopping.is_set():
