@@ -191,15 +191,9 @@ def monitor(
     price: options.Price = Decimal("0.30"),
     currency: options.Currency = "EUR",
     max_power: options.MaxPowerKw = 22.0,
-    heartbeat_interval: Annotated[
-        float, options.seconds("--heartbeat-interval", "Time between two heartbeats")
-    ] = 30.0,
-    health_interval: Annotated[
-        float, options.seconds("--health-interval", "Time between two checks of the Engine")
-    ] = 30.0,
-    health_timeout: Annotated[
-        float, options.seconds("--health-timeout", "Silence after which the Engine is given up")
-    ] = 90.0,
+    heartbeat_interval: options.HeartbeatInterval = 30.0,
+    health_interval: options.HealthInterval = 30.0,
+    health_timeout: options.HealthTimeout = 90.0,
     on_central_loss: Annotated[
         str,
         options.option(
@@ -323,6 +317,9 @@ def fleet(
     vehicle_power: options.VehiclePowerKw = 11.0,
     time_scale: options.TimeScale = 1.0,
     data_interval: options.ReadingInterval = 1.0,
+    heartbeat_interval: options.HeartbeatInterval = 30.0,
+    health_interval: options.HealthInterval = 30.0,
+    health_timeout: options.HealthTimeout = 90.0,
     reconnect_min: options.ReconnectMin = 1.0,
     reconnect_max: options.ReconnectMax = 30.0,
     trace: options.Trace = None,
@@ -343,6 +340,9 @@ def fleet(
             keys=_read_keys(keys) if keys is not None else {},
             backoff=_backoff(reconnect_min, reconnect_max),
             reading_interval_s=data_interval,
+            heartbeat_interval_s=heartbeat_interval,
+            health_interval_s=health_interval,
+            health_timeout_s=health_timeout,
         )
         tracer = _trace(trace)
         publisher = _publisher(kafka, "evcharge-fleet", tracer, log)

@@ -29,6 +29,9 @@ class FleetConfig:
     keys: dict[str, str] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
     reading_interval_s: float = 1.0
+    heartbeat_interval_s: float = 30.0
+    health_interval_s: float = 30.0
+    health_timeout_s: float = 90.0
 
 
 class Fleet:
@@ -77,6 +80,9 @@ class Fleet:
                     price_per_kwh=config.price_per_kwh,
                     currency=config.currency,
                     max_power_w=config.max_power_w,
+                    heartbeat_interval_s=config.heartbeat_interval_s,
+                    health_interval_s=config.health_interval_s,
+                    health_timeout_s=config.health_timeout_s,
                 ),
                 config.central,
                 Address("127.0.0.1", port),

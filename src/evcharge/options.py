@@ -112,8 +112,12 @@ ReconnectMax = Annotated[
 ]
 Json = Annotated[bool, option("--json", "Print the result as JSON.")]
 Timeout = Annotated[float, option("--timeout", "Seconds to wait for Central's answer.", min=0.1, max=3600.0)]
-Seconds = Any
 
 
 def seconds(flag: str, help: str) -> Any:
     return option(flag, f"{help}, in seconds.", min=0.05, max=86400.0 * 7)
+
+
+HeartbeatInterval = Annotated[float, seconds("--heartbeat-interval", "Time between two heartbeats")]
+HealthInterval = Annotated[float, seconds("--health-interval", "Time between two checks of the Engine")]
+HealthTimeout = Annotated[float, seconds("--health-timeout", "Silence after which the Engine is given up")]

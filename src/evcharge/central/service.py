@@ -315,18 +315,18 @@ class Central:
         if ticket is not None:
             self._offsets.expect(ticket)
 
-        def delivered() -> None:
+        def through(delivered: bool) -> None:
             if ticket is not None:
                 self._offsets.delivered(ticket)
-            if isinstance(message, ChargeCompletionResponse):
+            if delivered and isinstance(message, ChargeCompletionResponse):
                 self._inbox.put(ReceiptSent(message.session_id, message.revision))
 
         value = messages.encode(message)
-        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, delivered):
+        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through):
             if isinstance(message, ChargingStatusUpdate):
                 # The next one says more; the driver can do without this one.
                 self.counts["status_update_dropped"] += 1
-                delivered()
+                through(False)
                 return
             self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
             if self._stopping.wait(RETRY_S):

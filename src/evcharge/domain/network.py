@@ -134,6 +134,7 @@ class Network:
         self._registered: dict[int, ChargePoint] = {}
         self._deadlines: list[tuple[float, int, Timer, int | str | UUID]] = []
         self._deadline_count = 0
+        self._last_readings: dict[UUID, ChargingData] = {}
         self._stored_at: dict[UUID, datetime] = {}
         self._moved: dict[UUID, Session] = {}
         self._known = Known()
@@ -195,8 +196,14 @@ class Network:
         return self._deadlines[0][0] if self._deadlines else None
 
     def _route(self, routes: "Routes", message: Message, connection: int | None, now: Instant) -> None:
+        if connection is not None:
+            stranger = self._check_sender(message, connection, now)
+            if stranger is not None:
+                # Answered, but not remembered: the ids of requests belong to those whom we know.
+                self._count(stranger.code)
+                self._out.frames.append(Frame(connection, _refusal_of(message, stranger, now)))
+                return
         try:
-            self._check_sender(message, connection, now)
             handler = routes.get(type(message))
             if handler is None:
                 raise messages.refusal(message, routes)
@@ -207,19 +214,21 @@ class Network:
             self._note("bug", message=messages.type_name(message), traceback=traceback.format_exc())
             self._refuse(message, InternalError(f"Central failed at this message: {bug!r}"), connection, now)
 
-    def _check_sender(self, message: Message, connection: int | None, now: Instant) -> None:
-        if connection is None or isinstance(message, AuthRequest | ErrorResponse):
-            return
+    def _check_sender(self, message: Message, connection: int, now: Instant) -> WireError | None:
+        """Why this connection may not send this message; None if it may, which is a sign of life."""
+        if isinstance(message, AuthRequest | ErrorResponse):
+            return None
         cp_id = self._admitted.get(connection)
         if cp_id is None:
-            raise NotAuthenticated("send an auth_request first")
+            return NotAuthenticated("send an auth_request first")
         if getattr(message, "cp_id", cp_id) != cp_id:
-            raise NotYours(f"this connection speaks for {cp_id} alone")
+            return NotYours(f"this connection speaks for {cp_id} alone")
         cp = self._registered.get(connection)
         if cp is not None:
             cp.last_heard_s = now.monotonic_s
         elif not isinstance(message, RegisterRequest):
-            raise NotRegistered("send a register_request first")
+            return NotRegistered("send a register_request first")
+        return None
 
     def _refuse(self, message: Message, error: WireError, connection: int | None, now: Instant) -> None:
         self._count(error.code)
@@ -318,7 +327,7 @@ class Network:
         del self.sessions[session.session_id]
         del self.session_at[session.cp_id]
         del self.session_of[session.driver_id]
-        self._stored_at.pop(session.session_id, None)
+        self._store_last_reading(session)
         self._known.sessions[session.session_id] = session
         cp = self.charge_points[session.cp_id]
         if cp.status is Status.CHARGING:
@@ -335,6 +344,13 @@ class Network:
         )
         receipt = self._publish_receipt(session, in_reply_to, now)
         self._command(cp, receipt)
+
+    def _store_last_reading(self, session: Session) -> None:
+        """Of each session the last reading is kept; the completion, if there is one, has brought it already."""
+        last = self._last_readings.pop(session.session_id, None)
+        stored_at = self._stored_at.pop(session.session_id, None)
+        if last is not None and last.seq == session.last_seq and last.timestamp != stored_at:
+            self._out.meter_values.append(MeterValue.of(last))
 
     def _publish_receipt(
         self, session: Session, in_reply_to: UUID | None, now: Instant
@@ -761,6 +777,7 @@ def on_reading(net: Network, reading: ChargingData, connection: int | None, now:
         net._count("repeated_reading")
         return
     session.last_heard_s = now.monotonic_s
+    net._last_readings[session.session_id] = reading
     stored_at = net._stored_at.get(session.session_id)
     if stored_at is None or (reading.timestamp - stored_at).total_seconds() >= net.policy.meter_value_interval_s:
         net._stored_at[session.session_id] = reading.timestamp
@@ -892,7 +909,7 @@ def _refusal_of(message: Message, error: WireError, now: Instant) -> Message:
         "timestamp": now.utc,
         "in_reply_to": message.message_id,
         "code": error.code,
-        "reason": str(error),
+        "reason": messages.shown(str(error)),
     }
     match message:
         case AuthRequest():

@@ -5,7 +5,7 @@ from evcharge.console.shell import MAX_KWH, Command, energy_wh_of, number
 from evcharge.domain.battery import Battery
 from evcharge.engine.service import Engine
 from evcharge.errors import UsageError
-from evcharge.protocol.messages import is_id
+from evcharge.protocol.messages import is_id, shown
 
 
 def commands(engine: Engine) -> dict[str, Command]:
@@ -46,7 +46,7 @@ def commands(engine: Engine) -> dict[str, Command]:
     async def fault(words: list[str]) -> str:
         if not words or not is_id(words[0]):
             raise UsageError("say: fault CODE [DESCRIPTION]")
-        description = " ".join(words[1:])[:500] or f"simulated fault {words[0]}"
+        description = shown(" ".join(words[1:])) or f"simulated fault {words[0]}"
         engine.do(charger.fail(words[0], description, clock.now()))
         return f"faulty: {words[0]}"
 

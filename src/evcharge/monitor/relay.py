@@ -404,7 +404,7 @@ class Relay:
                 engine_connected=account is not None,
                 session_id=account.session_id if account is not None else None,
                 unsettled_session_ids=account.unsettled_session_ids if account is not None else [],
-                reason="; ".join(self.faults.values())[:500] or None,
+                reason=messages.shown("; ".join(self.faults.values())) or None,
             )
         )
 
@@ -422,7 +422,7 @@ class Relay:
                 timestamp=now.utc,
                 cp_id=self.config.cp_id,
                 fault_code=code,
-                description=description[:500],
+                description=messages.shown(description),
             )
         )
 

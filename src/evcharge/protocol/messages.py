@@ -22,7 +22,8 @@ from evcharge.errors import BadJson, BadMessage, InvalidField, UnexpectedType, U
 
 ID_PATTERN = "[A-Za-z0-9._:-]{1,64}"
 Id = Annotated[str, Meta(pattern=rf"\A{ID_PATTERN}\Z")]
-Text = Annotated[str, Meta(max_length=500)]
+MAX_TEXT = 500
+Text = Annotated[str, Meta(max_length=MAX_TEXT, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 EnergyWh = Annotated[int, Meta(ge=0, le=10**9)]
 PowerW = Annotated[int, Meta(ge=0, le=10**8)]
@@ -52,7 +53,7 @@ class Verdict(Reply, frozen=True, kw_only=True):
     """An answer that accepts, or refuses with a code of `evcharge.errors` and a sentence."""
 
     accepted: bool
-    code: str | None = None
+    code: Id | None = None
     reason: Text | None = None
 
 
@@ -315,7 +316,7 @@ class ChargingHistoryResponse(Reply, frozen=True, kw_only=True, tag="charging_hi
 class ErrorResponse(Reply, frozen=True, kw_only=True, tag="error_response"):
     """`in_reply_to` is the `message_id` of the message at fault, where it could be read."""
 
-    code: str
+    code: Id
     reason: Text
 
 
@@ -406,9 +407,9 @@ def _undecodable(data: bytes, problem: Exception) -> Undecodable:
     if not isinstance(envelope.type, str):
         error = InvalidField("the field `type` is missing or is no string")
     elif envelope.type not in MESSAGE_TYPES:
-        error = UnknownType(f"there is no message of type {_printable(envelope.type)}")
+        error = UnknownType(f"there is no message of type {envelope.type[:60]!a}")
     else:
-        error = InvalidField(f"{envelope.type}: {problem}")
+        error = InvalidField(shown(f"{envelope.type}: {problem}"))
     driver_id = envelope.driver_id if is_id(envelope.driver_id) else None
     return Undecodable(error, _uuid_or_none(envelope.message_id), driver_id)
 
@@ -429,9 +430,9 @@ def _uuid_or_none(value: Any) -> UUID | None:
         return None
 
 
-def _printable(text: str) -> str:
-    """A peer's text made safe to show: ASCII, quoted, no longer than it needs to be."""
-    return ascii(text if len(text) <= 60 else text[:60] + "…")
+def shown(text: str) -> str:
+    """A text that may hold a peer's words, made fit for a message, a log and a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:MAX_TEXT])[:MAX_TEXT]
 
 
 def _check_price(price: Decimal) -> None:
@@ -459,5 +460,5 @@ def refusal(message: Message, allowed: Iterable[type[Message]]) -> UnexpectedTyp
 
 def error_response(code: str, reason: str, in_reply_to: UUID | None, now: Instant) -> ErrorResponse:
     return ErrorResponse(
-        message_id=new_id(), timestamp=now.utc, in_reply_to=in_reply_to, code=code, reason=reason[:500]
+        message_id=new_id(), timestamp=now.utc, in_reply_to=in_reply_to, code=code, reason=shown(reason)
     )

@@ -110,19 +110,19 @@ class Publisher:
         self._thread.start()
         self.refused = 0
 
-    def publish(self, topic: str, key: str, value: bytes, on_delivered: Callable[[], None] | None = None) -> bool:
+    def publish(self, topic: str, key: str, value: bytes, on_report: Callable[[bool], None] | None = None) -> bool:
         """Queue a record; False when the queue is full, because the broker has been away too long.
 
-        `on_delivered` is called, in another thread, when the broker has written the record.
+        `on_report` is told, in another thread, whether the broker has written the record.
         """
 
         def report(error: KafkaError | None, record: KafkaRecord) -> None:
-            if error is not None:
+            if error is None:
+                self._watch.worked()
+            else:
                 self._log.error("record_not_delivered", topic=topic, key=key, cause=error.str())
-                return
-            self._watch.worked()
-            if on_delivered is not None:
-                on_delivered()
+            if on_report is not None:
+                on_report(error is None)
 
         try:
             self._producer.produce(topic, value=value, key=key.encode(), on_delivery=report)

@@ -176,7 +176,7 @@ class Backoff:
 
     def delay_s(self, attempt: int, chance: float) -> float:
         """The wait before reconnect attempt `attempt` (from 1); `chance` in [0, 1) spreads it."""
-        ceiling_s = min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 30))
+        ceiling_s = min(self.longest_s, self.first_s * 2.0 ** min(attempt, 30))
         return max(self.first_s, ceiling_s * (0.5 + chance / 2))
 
 
