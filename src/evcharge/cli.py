@@ -503,7 +503,10 @@ def demo(
                 await first_of(drive(), started.watch())
             return 0
 
-        screen = Live(shown.view, refresh_per_second=4) if not json else nullcontext()
+        on_terminal = sys.stdout.isatty() and not json
+        if not on_terminal and not json:
+            shown.view.on_event = typer.echo
+        screen = Live(shown.view, refresh_per_second=4) if on_terminal else nullcontext()
         with tempfile.TemporaryDirectory(prefix="evcharge-demo-") as folder, screen:
             await _until(stop, work(Path(folder)))
         if json:
@@ -547,9 +550,8 @@ def replay(
     async def program(stop: asyncio.Event) -> int:
         rows, skipped = read_rows(file, limit)
         if not rows:
-            raise UsageError(
-                f"{file} has no session that makes sense" + "".join(f"; {s.reason}" for s in skipped[:1])
-            )
+            first = f": line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
+            raise UsageError(f"{file} has no session that makes sense{first}")
         with (
             tempfile.TemporaryDirectory(prefix="evcharge-replay-") as folder,
             progress_bar(len(rows), json) as advance,

@@ -6,7 +6,7 @@ Everything shown comes over the documented wire: the demo watches as a driver wo
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,28 +64,31 @@ class View:
     charge_points: dict[str, CpInfo] = field(default_factory=dict)
     charges: dict[str, ChargingStatusUpdate] = field(default_factory=dict)
     receipts: deque[ChargeCompletionResponse] = field(default_factory=lambda: deque(maxlen=RECEIPTS_SHOWN))
-    events: deque[tuple[datetime, str]] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
+    events: deque[str] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
+    on_event: Callable[[str], None] = lambda event: None
+
+    def tell(self, text: str) -> None:
+        event = f"{datetime.now():%H:%M:%S}  {text}"
+        self.events.append(event)
+        self.on_event(event)
 
     def hear(self, message: Message) -> None:
-        at = message.timestamp.astimezone()
         match message:
             case ChargingStatusUpdate():
                 if message.cp_id not in self.charges:
-                    self.events.append((at, f"{message.driver_id} charges at {message.cp_id}"))
+                    self.tell(f"{message.driver_id} charges at {message.cp_id}")
                 self.charges[message.cp_id] = message
             case ChargeCompletionResponse():
                 self.charges.pop(message.cp_id, None)
                 self.receipts.append(message)
                 kwh = f"{message.energy_wh / 1000:.3f} kWh"
-                self.events.append(
-                    (at, f"receipt for {message.driver_id}: {kwh}, {message.cost} {message.currency}")
-                )
+                self.tell(f"receipt for {message.driver_id}: {kwh}, {message.cost} {message.currency}")
 
     def see(self, charge_points: list[CpInfo]) -> None:
         for cp in charge_points:
             before = self.charge_points.get(cp.cp_id)
             if before is None or before.status is not cp.status:
-                self.events.append((datetime.now().astimezone(), f"{cp.cp_id} is {cp.status}"))
+                self.tell(f"{cp.cp_id} is {cp.status}")
             self.charge_points[cp.cp_id] = cp
 
     def __rich__(self) -> RenderableType:
@@ -94,7 +97,7 @@ class View:
             self._charge_point_table(),
             self._receipt_table(),
             Panel(
-                Text("\n".join(f"{at:%H:%M:%S}  {text}" for at, text in self.events)),
+                Text("\n".join(self.events)),
                 title="events",
                 height=EVENTS_SHOWN + 2,
             ),
@@ -224,7 +227,7 @@ class Demo:
             try:
                 self.view.see(await watcher.charge_points(everything=True))
             except NoAnswer as problem:
-                self.view.events.append((datetime.now().astimezone(), str(problem)))
+                self.view.tell(str(problem))
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def drive(self, started: Children, sessions: int | None) -> list[dict[str, Any]]:
