@@ -68,8 +68,9 @@ class Fleet:
     async def _run_charge_point(self, cp_id: str, engine: Engine, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         listening: asyncio.Future[int] = loop.create_future()
+        engine_stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(engine.run(stop, listening.set_result))
+            tasks.create_task(engine.run(engine_stop, listening.set_result))
             port = await listening
             config = self._config
             monitor = Monitor(
@@ -90,7 +91,11 @@ class Fleet:
                 self._log.bind(cp_id=cp_id, part="monitor"),
                 self._trace,
             )
-            tasks.create_task(monitor.run(stop))
+            # The Monitor first, or it would report as a fault that its Engine goes.
+            try:
+                await monitor.run(stop)
+            finally:
+                engine_stop.set()
 
 
 def fleet_ids(prefix: str, count: int) -> list[str]:
