@@ -25,7 +25,7 @@ class Battery:
     @property
     def soc_percent(self) -> float:
         """State of charge."""
-        return 100.0 * self.stored_wh / self.capacity_wh
+        return 100.0 * min(1.0, self.stored_wh / self.capacity_wh)
 
     @property
     def is_full(self) -> bool:
@@ -85,7 +85,7 @@ class Battery:
     def _seconds_within(self, limit_w: float, until_wh: float) -> float:
         """Time to get to `until_wh` in the present phase."""
         power_w = self.power_w(limit_w)
-        if until_wh <= self.stored_wh:
+        if until_wh <= self.stored_wh + NEGLIGIBLE_WH:
             return 0.0
         if power_w <= 0.0:
             return math.inf

@@ -8,3 +8,5 @@ ENGINE_LOST = "engine_lost"
 
 ENGINE_SILENT = "engine_silent"
 """The Engine has not answered for the whole health timeout: Central closes its session from the last reading."""
+
+SEEN_FROM_OUTSIDE = frozenset({CONNECTION_LOST, ENGINE_LOST, ENGINE_SILENT})

@@ -37,7 +37,7 @@ from evcharge.domain.decisions import (
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
 from evcharge.domain.instant import Instant
-from evcharge.domain.session import END_EVENTS, EndReason, Session, SessionEvent, SessionStatus
+from evcharge.domain.session import END_EVENTS, FROM_CHARGE_POINT, EndReason, Session, SessionEvent, SessionStatus
 from evcharge.domain.status import Event, Status
 from evcharge.errors import (
     AuthenticationFailed,
@@ -131,6 +131,8 @@ class Network:
         self.session_of: dict[str, Session] = {}
         self._cp_ids = sorted(self.charge_points)
         self._admitted: dict[int, str] = {}
+        self._unregistered: set[int] = set()
+        self._watched: set[str] = set()  # One look at a heartbeat is due at a time, however often it reconnects.
         self._registered: dict[int, ChargePoint] = {}
         self._deadlines: list[tuple[float, int, Timer, int | str | UUID]] = []
         self._deadline_count = 0
@@ -175,6 +177,7 @@ class Network:
                 case FromKafka(topic, message):
                     self._route(KAFKA_ROUTES[topic], message, None, now)
                 case MonitorCame(connection):
+                    self._unregistered.add(connection)
                     deadline_s = now.monotonic_s + self.policy.registration_timeout_s
                     self._deadline(deadline_s, Timer.REGISTRATION, connection)
                 case MonitorGone(connection, reason):
@@ -370,6 +373,7 @@ class Network:
     # Connections and deadlines
 
     def _connection_ended(self, connection: int, reason: str, now: Instant) -> None:
+        self._unregistered.discard(connection)
         self._admitted.pop(connection, None)
         cp = self._registered.pop(connection, None)
         if cp is None or cp.connection != connection:
@@ -398,7 +402,8 @@ class Network:
                     self._check_session(key, now)
 
     def _check_registration(self, connection: int) -> None:
-        if connection not in self._registered:
+        if connection in self._unregistered:
+            self._unregistered.discard(connection)
             seconds = f"{self.policy.registration_timeout_s:g} s"
             error = NotRegistered(f"no charge point was authenticated and registered within {seconds}")
             self._count(error.code)
@@ -407,12 +412,14 @@ class Network:
     def _check_heartbeat(self, cp_id: str, now: Instant) -> None:
         cp = self.charge_points[cp_id]
         if cp.connection is None:
+            self._watched.discard(cp_id)
             return
         due_s = cp.last_heard_s + self.policy.heartbeat_timeout_s
         if due_s > now.monotonic_s:
             self._deadline(due_s, Timer.HEARTBEAT, cp_id)
             return
         error = PeerSilent(f"nothing was heard from {cp_id} for {self.policy.heartbeat_timeout_s:g} s")
+        self._watched.discard(cp_id)
         self._count(error.code)
         self._out.closings.append(Closing(cp.connection, error))
         self._connection_ended(cp.connection, str(error), now)
@@ -434,6 +441,7 @@ class Network:
             self._deadline(due_s, Timer.SESSION, session_id)
             return
         self._end(session, EndReason.NO_SIGN_OF_LIFE, now.utc, now)
+        self._command(self.charge_points[session.cp_id], stop_command(session, now))
 
 
 # Handlers: from Monitors
@@ -445,13 +453,15 @@ def on_auth(net: Network, request: AuthRequest, connection: int, now: Instant) -
         admitted = net.policy.open_registration
     else:
         admitted = row.admits(request.key)
-    if not admitted:
-        raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
     known = net.charge_points.get(request.cp_id)
     if known is not None and row is not None:
         known.removed = row.removed
         known.key_hash = row.key_hash
-    elif row is not None:
+    if not admitted:
+        raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
+    if net._admitted.get(connection, request.cp_id) != request.cp_id:
+        raise NotYours(f"this connection speaks for {net._admitted[connection]} alone")
+    if known is None and row is not None:
         _add_charge_point(net, row)
     net._admitted[connection] = request.cp_id
     net._out.frames.append(
@@ -490,10 +500,13 @@ def on_register(net: Network, request: RegisterRequest, connection: int, now: In
         cp.connection = connection
         cp.settling = True
         cp.last_heard_s = now.monotonic_s
+        net._unregistered.discard(connection)
         net._registered[connection] = cp
         net._take(cp, Event.REGISTERED)
         net._out.faults.append(FaultCleared(cp.cp_id, CONNECTION_LOST, now.utc))
-        net._deadline(now.monotonic_s + net.policy.heartbeat_timeout_s, Timer.HEARTBEAT, cp.cp_id)
+        if cp.cp_id not in net._watched:
+            net._watched.add(cp.cp_id)
+            net._deadline(now.monotonic_s + net.policy.heartbeat_timeout_s, Timer.HEARTBEAT, cp.cp_id)
     net._out.frames.append(
         Frame(
             connection,
@@ -555,6 +568,8 @@ def _settle(net: Network, cp: ChargePoint, session: Session, update: StatusUpdat
             net._command(cp, stop_command(session, now))
     elif session.session_id in update.unsettled_session_ids:
         pass  # Its completion is on the way.
+    elif session.status is SessionStatus.AUTHORISED and session.stop_requested:
+        net._end(session, EndReason.STOPPED, now.utc, now)
     elif session.status is SessionStatus.AUTHORISED:
         net._command(cp, start_command(session, now))
     else:
@@ -563,6 +578,8 @@ def _settle(net: Network, cp: ChargePoint, session: Session, update: StatusUpdat
 
 def on_fault(net: Network, fault: FaultNotification, connection: int, now: Instant) -> None:
     cp = net._registered[connection]
+    if fault.fault_code == CONNECTION_LOST:
+        raise InvalidField(f"`fault_code` {CONNECTION_LOST} is for Central alone to use")
     if fault.fault_code not in cp.faults:
         cp.faults.add(fault.fault_code)
         net._out.faults.append(FaultOpened(cp.cp_id, fault.fault_code, fault.description, now.utc))
@@ -582,6 +599,9 @@ def on_recovery(net: Network, recovery: RecoveryNotification, connection: int, n
     net._out.faults.append(FaultCleared(cp.cp_id, recovery.fault_code, now.utc))
     if not cp.faults and cp.status is Status.FAULTY:
         net._take(cp, Event.FAULT_CLEARED, description=recovery.description)
+        session = net.session_at.get(cp.cp_id)
+        if session is not None and session.status is SessionStatus.CHARGING and not cp.settling:
+            net._show_charging(session)  # The account that it goes on has come before.
 
 
 def on_command_response(net: Network, response: CommandResponse, connection: int, now: Instant) -> None:
@@ -792,6 +812,8 @@ def on_completion(net: Network, completion: ChargeCompletion, connection: int | 
         raise UnknownSession(f"there is no session {completion.session_id}")
     if session.cp_id != completion.cp_id:
         raise NotYours(f"the session {completion.session_id} is at another charge point")
+    if completion.end_reason not in FROM_CHARGE_POINT:
+        raise InvalidField(f"`end_reason` {completion.end_reason} is for Central alone to give")
     if not session.is_open:
         _complete_again(net, session, completion, connection, now)
         return
@@ -809,7 +831,9 @@ def _complete_again(
     net: Network, session: Session, completion: ChargeCompletion, connection: int | None, now: Instant
 ) -> None:
     """A completion of a session that has ended: by its other way, again, or after Central gave it up."""
-    if session.settle(completion.seq, completion.energy_wh, completion.end_reason):
+    if session.status is not SessionStatus.COMPLETED and session.settle(
+        completion.seq, completion.energy_wh, completion.end_reason
+    ):
         net._store(session)
         net._out.meter_values.append(_last_value(session, completion))
         net._publish_receipt(session, completion.message_id, now)

@@ -47,7 +47,7 @@ TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
 
 
 class EndReason(StrEnum):
-    """Why a session ended; the first eight come from the charge point, the others from Central."""
+    """Why a session ended."""
 
     TARGET_REACHED = "target_reached"
     BATTERY_FULL = "battery_full"
@@ -63,6 +63,20 @@ class EndReason(StrEnum):
     LOST_BY_CHARGE_POINT = "lost_by_charge_point"
     NO_SIGN_OF_LIFE = "no_sign_of_life"
 
+
+FROM_CHARGE_POINT = frozenset(
+    {
+        EndReason.TARGET_REACHED,
+        EndReason.BATTERY_FULL,
+        EndReason.STOPPED,
+        EndReason.UNPLUGGED,
+        EndReason.FAULT,
+        EndReason.CENTRAL_LOST,
+        EndReason.ENGINE_RESTARTED,
+        EndReason.NO_VEHICLE,
+    }
+)
+"""The reasons that a completion may give; the others are Central's, for want of a completion."""
 
 END_EVENTS: dict[EndReason, SessionEvent] = {
     EndReason.TARGET_REACHED: SessionEvent.ENDED,
@@ -154,7 +168,10 @@ class Session:
         self.revision = 1
 
     def settle(self, seq: int, energy_wh: int, reason: EndReason) -> bool:
-        """Bill what a completion proves beyond what was billed; False, and nothing changes, if it is nothing."""
+        """Bill what a completion proves beyond what was billed; False, and nothing changes, if it is nothing.
+
+        Raises `IllegalTransition` for a completed session, which has had the charge point's last word.
+        """
         if energy_wh <= self.energy_wh:
             return False
         self.status = after(self.status, SessionEvent.SETTLED)

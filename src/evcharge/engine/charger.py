@@ -192,7 +192,7 @@ class Charger:
         ended = self._end_after_advance(EndReason.UNPLUGGED, now)
         self.vehicle = None
         self.new_vehicle_each_time = False
-        return ended
+        return [*ended, self.account(now)] if self.cp_id is not None else ended
 
     def stop_here(self, now: Instant) -> list[Message]:
         """Somebody pressed the stop button."""
@@ -202,16 +202,17 @@ class Charger:
         return self._end_after_advance(EndReason.ENGINE_RESTARTED, now)
 
     def fail(self, fault_code: str, description: str, now: Instant) -> list[Message]:
+        cp_id = self._cp_id()
         ended = self._end_after_advance(EndReason.FAULT, now)
         self.fault_code = fault_code
         notification = FaultNotification(
             message_id=new_id(),
             timestamp=now.utc,
-            cp_id=self._cp_id(),
+            cp_id=cp_id,
             fault_code=fault_code,
             description=description,
         )
-        return [*ended, notification]
+        return [*ended, notification, self.account(now)]
 
     def repair(self, now: Instant) -> list[Message]:
         if self.fault_code is None:

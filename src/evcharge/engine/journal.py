@@ -4,6 +4,7 @@ A file has one message a line, as it was sent: the readings and, at the end, the
 off is ignored. The receipt deletes the file; a completion that Central refuses for good is set aside instead.
 """
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from evcharge.protocol.messages import ChargeCompletion, ChargingData, Message, 
 
 SUFFIX = ".jsonl"
 SET_ASIDE = ".refused"
+UNREADABLE = ".unreadable"
 
 
 class Journal:
@@ -39,6 +41,8 @@ class Journal:
                 f"another Engine keeps its journal in {self._folder}; choose another folder with --journal"
             ) from None
         self._open: dict[UUID, int] = {}
+        self.unreadable: list[Path] = []
+        """Files whose lines are whole, but not ours: kept, for a person to look at."""
 
     def close(self) -> None:
         for descriptor in self._open.values():
@@ -50,10 +54,14 @@ class Journal:
         """Append to the session's file, so that it outlives this process; the descriptor, to be synced."""
         descriptor = self._open.get(message.session_id)
         if descriptor is None:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+            flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
             descriptor = os.open(self._path(message.session_id), flags, 0o600)
             self._open[message.session_id] = descriptor
-        os.write(descriptor, messages.encode(message) + b"\n")
+        line = messages.encode(message) + b"\n"
+        if _is_cut_off(descriptor):
+            line = b"\n" + line
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return descriptor
 
     def sync_folder(self) -> None:
@@ -72,7 +80,8 @@ class Journal:
         self._close(session_id)
         path = self._path(session_id)
         aside = path.with_suffix(SET_ASIDE)
-        path.rename(aside)
+        if path.exists():  # not if the disk was full when it should have been written
+            path.rename(aside)
         return aside
 
     def unsettled(self) -> list[ChargeCompletion]:
@@ -80,7 +89,9 @@ class Journal:
         found = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             entries = _entries(path)
-            if not entries:
+            if not entries and b"\n" in path.read_bytes():
+                self.unreadable.append(path.rename(path.with_suffix(UNREADABLE)))
+            elif not entries:
                 path.unlink()  # Nothing had been promised yet when the power went.
             elif isinstance(entries[-1], ChargeCompletion):
                 found.append(entries[-1])
@@ -98,6 +109,12 @@ class Journal:
         descriptor = self._open.pop(session_id, None)
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _is_cut_off(descriptor: int) -> bool:
+    """Whether the last line of the file has no end: the power went, or the disk was full."""
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
 def _entries(path: Path) -> list[Message]:

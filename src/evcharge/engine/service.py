@@ -121,6 +121,8 @@ class Engine:
             try:
                 self._journal = Journal(self.config.journal, request.cp_id)
                 self.charger.resume(self._journal.unsettled(), now)
+                for path in self._journal.unreadable:
+                    self._log.error("journal_unreadable", kept_in=str(path))
             except (EvchargeError, OSError) as problem:
                 if not self._failed.done():
                     self._failed.set_exception(problem)

@@ -9,11 +9,11 @@ from decimal import Decimal
 from uuid import UUID
 
 from evcharge.domain import status
-from evcharge.domain.faults import ENGINE_LOST, ENGINE_SILENT
+from evcharge.domain.faults import ENGINE_LOST, ENGINE_SILENT, SEEN_FROM_OUTSIDE
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
 from evcharge.domain.status import Event, Status
-from evcharge.errors import ChargePointUnavailable, EngineUnavailable, PeerSilent, WireError
+from evcharge.errors import ChargePointUnavailable, EngineUnavailable, InvalidField, PeerSilent, WireError
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -118,10 +118,11 @@ class Relay:
         self._next_heartbeat_s = now.monotonic_s
         self._engine_open = False
         self._engine_heard_s = now.monotonic_s
+        self._engine_patience_from_s = now.monotonic_s
         self._next_check_s = now.monotonic_s
         self._init_id: UUID | None = None
         self._register_id: UUID | None = None
-        self._refused_because: str | None = None
+        self._refusals: dict[type[Message], str | None] = {}
         self._waiting: deque[ChargingData] = deque(maxlen=MAX_WAITING_READINGS)
 
     # Central
@@ -177,8 +178,8 @@ class Relay:
 
     def _authenticated(self, response: AuthResponse, now: Instant) -> list[Action]:
         if not response.accepted:
-            return self._refused(response.reason)
-        self._refused_because = None
+            return self._refused(response)
+        self._refusals.pop(AuthResponse, None)
         self._register_id = new_id()
         request = RegisterRequest(
             message_id=self._register_id,
@@ -191,16 +192,18 @@ class Relay:
         )
         return [ToCentral(request)]
 
-    def _refused(self, reason: str | None) -> list[Action]:
+    def _refused(self, response: AuthResponse | RegisterResponse) -> list[Action]:
         """Central says no. Said once, not at each of the attempts that follow."""
-        if reason == self._refused_because:
+        kind = type(response)
+        if kind in self._refusals and self._refusals[kind] == response.reason:
             return []
-        self._refused_because = reason
-        return [Note("central_refuses_charge_point", {"reason": reason}, problem=True)]
+        self._refusals[kind] = response.reason
+        return [Note("central_refuses_charge_point", {"reason": response.reason}, problem=True)]
 
     def _registered(self, response: RegisterResponse, now: Instant) -> list[Action]:
         if not response.accepted:
-            return self._refused(response.reason)
+            return self._refused(response)
+        self._refusals.clear()
         self.registered = True
         self._next_heartbeat_s = now.monotonic_s + self.config.heartbeat_interval_s
         actions: list[Action] = [CentralSettled()]
@@ -233,6 +236,7 @@ class Relay:
 
     def engine_opened(self, now: Instant) -> list[Action]:
         self._engine_open = True
+        self._engine_patience_from_s = now.monotonic_s
         self._init_id = new_id()
         request = InitCpId(
             message_id=self._init_id,
@@ -251,7 +255,7 @@ class Relay:
         return [*actions, *self._show_status(reason), *self._tell_status(now)]
 
     def engine_received(self, message: Message, now: Instant) -> list[Action]:
-        self._engine_heard_s = now.monotonic_s
+        self._engine_heard_s = self._engine_patience_from_s = now.monotonic_s
         match message:
             case CommandResponse() if message.in_reply_to == self._init_id:
                 return self._initialised(message, now)
@@ -266,6 +270,9 @@ class Relay:
                 return [ToCentral(message)]
             case ChargeCompletion():
                 return self._pass_on(message)  # If Central is away: the Engine sends it until it has a receipt.
+            case FaultNotification() | RecoveryNotification() if message.fault_code in SEEN_FROM_OUTSIDE:
+                error = InvalidField(f"`fault_code` {message.fault_code} is not for an Engine to use")
+                return [ToEngine(messages.error_response(error.code, str(error), message.message_id, now))]
             case FaultNotification():
                 actions = self._report_fault(message.fault_code, message.description, now)
                 return [*actions, *self._show_status(message.description)]
@@ -289,12 +296,12 @@ class Relay:
         changed = not self.engine_ready or self.account is None or _gist(account) != _gist(self.account)
         self.engine_ready = True
         self.account = account
-        actions = self._clear_faults([ENGINE_LOST, ENGINE_SILENT], "the Engine answers", now)
-        if account.fault_code is not None:
+        actions: list[Action] = []
+        # First what is wrong now, then what no longer is: it must not look healthy in between.
+        if account.fault_code is not None and account.fault_code not in SEEN_FROM_OUTSIDE:
             actions += self._report_fault(account.fault_code, "the Engine says that it is faulty", now)
-        else:
-            gone = [code for code in self.faults if code not in (ENGINE_LOST, ENGINE_SILENT)]
-            actions += self._clear_faults(gone, "the Engine says that it is healthy", now)
+        gone = [code for code in self.faults if code != account.fault_code or code in SEEN_FROM_OUTSIDE]
+        actions += self._clear_faults(gone, "the Engine answers", now)
         if changed:
             actions += self._show_status("the Engine's account")
             actions += self._tell_status(now)
@@ -325,16 +332,18 @@ class Relay:
         return [*self._tick_central(now), *self._tick_engine(now)]
 
     def next_due_s(self) -> float:
-        due_s = [self._engine_heard_s + self.config.health_timeout_s]
+        due_s = [float("inf")]
+        if ENGINE_SILENT not in self.faults:
+            due_s.append(self._engine_heard_s + self.config.health_timeout_s)
+        if self._engine_open:
+            due_s.append(self._engine_patience_from_s + self.config.health_timeout_s)
         if self._central_open:
             due_s.append(self._central_heard_s + self._central_patience_s())
         if self.registered:
             due_s.append(self._next_heartbeat_s)
         if self.engine_ready:
             due_s.append(self._next_check_s)
-        elif ENGINE_SILENT in self.faults:
-            del due_s[0]
-        return min(due_s, default=float("inf"))
+        return min(due_s)
 
     def _central_patience_s(self) -> float:
         if not self.registered:
@@ -355,17 +364,18 @@ class Relay:
         return []
 
     def _tick_engine(self, now: Instant) -> list[Action]:
-        if (
-            now.monotonic_s >= self._engine_heard_s + self.config.health_timeout_s
-            and ENGINE_SILENT not in self.faults
-        ):
-            error = PeerSilent(f"nothing was heard from the Engine for {self.config.health_timeout_s:g} s")
-            actions = self._report_fault(ENGINE_SILENT, str(error), now)
+        timeout_s = self.config.health_timeout_s
+        error = PeerSilent(f"nothing was heard from the Engine for {timeout_s:g} s")
+        actions: list[Action] = []
+        if ENGINE_SILENT not in self.faults and now.monotonic_s >= self._engine_heard_s + timeout_s:
+            actions += self._report_fault(ENGINE_SILENT, str(error), now)
             actions += self._show_status(str(error))
-            return [*actions, DropEngine(error)] if self._engine_open else actions
-        if self.engine_ready and now.monotonic_s >= self._next_check_s:
-            return [self._health_check(now)]
-        return []
+        if self._engine_open and now.monotonic_s >= self._engine_patience_from_s + timeout_s:
+            self._engine_patience_from_s = now.monotonic_s
+            actions.append(DropEngine(error))
+        elif self.engine_ready and now.monotonic_s >= self._next_check_s:
+            actions.append(self._health_check(now))
+        return actions
 
     def _health_check(self, now: Instant) -> Action:
         self._next_check_s = now.monotonic_s + self.config.health_interval_s
