@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, is_id
+from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, is_id
 from evcharge.transport.tcp import Address
 
 
@@ -39,12 +39,11 @@ def parse_id(text: str) -> str:
 def parse_price(text: str) -> Decimal:
     try:
         price = Decimal(text)
-    except InvalidOperation:
-        price = Decimal("nan")
-    if not price.is_finite() or not 0 <= price <= MAX_PRICE_PER_KWH or price != round(price, PRICE_DECIMALS):
+        check_price(price)
+    except (InvalidOperation, ValueError):
         raise typer.BadParameter(
-            f"expected a price from 0 to {MAX_PRICE_PER_KWH}, with at most {PRICE_DECIMALS} decimals, not {text!a}"
-        )
+            f"expected a price from 0 to {MAX_PRICE_PER_KWH}, of at most {PRICE_DECIMALS} decimals, not {text!a}"
+        ) from None
     return price
 
 

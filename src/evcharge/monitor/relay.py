@@ -271,8 +271,8 @@ class Relay:
             case ChargeCompletion():
                 return self._pass_on(message)  # If Central is away: the Engine sends it until it has a receipt.
             case FaultNotification() | RecoveryNotification() if message.fault_code in SEEN_FROM_OUTSIDE:
-                error = InvalidField(f"`fault_code` {message.fault_code} is not for an Engine to use")
-                return [ToEngine(messages.error_response(error.code, str(error), message.message_id, now))]
+                reserved = InvalidField(f"`fault_code` {message.fault_code} is not for an Engine to use")
+                return [ToEngine(messages.error_response(reserved.code, str(reserved), message.message_id, now))]
             case FaultNotification():
                 actions = self._report_fault(message.fault_code, message.description, now)
                 return [*actions, *self._show_status(message.description)]

@@ -42,6 +42,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     message_id: UUID
     timestamp: Utc
 
+    def __post_init__(self) -> None:
+        check_time("timestamp", self.timestamp)
+
 
 class Reply(Message, frozen=True, kw_only=True):
     """An answer; to nothing in particular when `in_reply_to` is null."""
@@ -77,7 +80,8 @@ class RegisterRequest(Message, frozen=True, kw_only=True, tag="register_request"
     max_power_w: PowerW
 
     def __post_init__(self) -> None:
-        _check_price(self.price_per_kwh)
+        check_time("timestamp", self.timestamp)
+        check_price(self.price_per_kwh)
 
 
 class RegisterResponse(Verdict, frozen=True, kw_only=True, tag="register_response"):
@@ -161,6 +165,11 @@ class ChargeCompletion(Message, frozen=True, kw_only=True, tag="charge_completio
     started_at: Utc
     ended_at: Utc
     soc_percent: SocPercent | None = None
+
+    def __post_init__(self) -> None:
+        check_time("timestamp", self.timestamp)
+        check_time("started_at", self.started_at)
+        check_time("ended_at", self.ended_at)
 
 
 class ChargeCompletionResponse(Reply, frozen=True, kw_only=True, tag="charge_completion_response"):
@@ -394,6 +403,8 @@ def decode(data: bytes) -> Message:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise _undecodable(data, problem) from None
+    except RecursionError:
+        raise Undecodable(BadJson("nested too deeply"), None, None) from None
 
 
 def _undecodable(data: bytes, problem: Exception) -> Undecodable:
@@ -403,6 +414,8 @@ def _undecodable(data: bytes, problem: Exception) -> Undecodable:
         return Undecodable(BadJson("a message must be a JSON object"), None, None)
     except (msgspec.DecodeError, UnicodeDecodeError) as bad_json:
         return Undecodable(BadJson(f"not valid JSON in UTF-8: {bad_json}"), None, None)
+    except RecursionError:
+        return Undecodable(BadJson("nested too deeply"), None, None)
     error: BadMessage
     if not isinstance(envelope.type, str):
         error = InvalidField("the field `type` is missing or is no string")
@@ -435,11 +448,20 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:MAX_TEXT])[:MAX_TEXT]
 
 
-def _check_price(price: Decimal) -> None:
-    if not price.is_finite() or not 0 <= price <= MAX_PRICE_PER_KWH or price != round(price, PRICE_DECIMALS):
+def check_price(price: Decimal) -> None:
+    """Raises `ValueError` for what is no price, or one that no column holds."""
+    exponent = price.as_tuple().exponent
+    decimals = -exponent if isinstance(exponent, int) else PRICE_DECIMALS + 1
+    if not -PRICE_DECIMALS <= decimals <= PRICE_DECIMALS or not 0 <= price <= MAX_PRICE_PER_KWH:
         raise ValueError(
             f"`price_per_kwh` must be a number from 0 to {MAX_PRICE_PER_KWH}, of at most {PRICE_DECIMALS} decimals"
         )
+
+
+def check_time(name: str, time: datetime) -> None:
+    """Raises `ValueError` for a time that could not be told in UTC."""
+    if not 1 < time.year < 9999:
+        raise ValueError(f"`{name}` must lie in the years 2 to 9998")
 
 
 def new_id() -> UUID:

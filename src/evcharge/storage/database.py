@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,11 +26,14 @@ def open_database(path: Path) -> Engine:
         raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
     if not path.parent.is_dir():
         raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
-    event.listen(engine, "connect", _set_pragmas)
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
-        with engine.begin() as connection:
-            _migrate(connection, path)
+        _check_that_it_is_ours(engine, path)
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        engine.dispose()
+        with writing(engine).begin() as connection:
+            _migrate(connection)
     except DBAPIError as problem:
         engine.dispose()
         raise DatabaseUnusable(f"the database {path} cannot be used: {_cause(problem, path)}") from None
@@ -39,26 +43,49 @@ def open_database(path: Path) -> Engine:
     return engine
 
 
-def _set_pragmas(connection: object, _: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]  # a DB-API connection
+def writing(engine: Engine) -> Engine:
+    """The same engine for transactions that write: each takes the write lock as it begins.
+
+    One that began by reading could be refused the lock later, at once and for good, if another wrote meanwhile.
+    """
+    return engine.execution_options(begin="BEGIN IMMEDIATE")
+
+
+def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    # Python's driver would commit before each CREATE TABLE; so a migration that is cut off would stay by half.
+    connection.isolation_level = None
     for pragma in SQLITE_PRAGMAS:
-        cursor.execute(str(pragma))
-    cursor.close()
+        connection.execute(str(pragma))
 
 
-def _migrate(connection: Connection, path: Path) -> None:
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    tables = inspect(connection).get_table_names()
-    if tables and "alembic_version" not in tables:
-        raise DatabaseUnusable(f"{path} is an SQLite database of something else; choose another file with --db")
-    if tables:
+    return config
+
+
+def _check_that_it_is_ours(engine: Engine, path: Path) -> None:
+    """Look before anything is changed; raises `DatabaseUnusable`."""
+    with engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        if not tables:
+            return
+        if "alembic_version" not in tables:
+            raise DatabaseUnusable(f"{path} is an SQLite database of something else; choose another with --db")
         revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-        if revision not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
-            raise DatabaseUnusable(
-                f"{path} was written by a newer evcharge (schema {revision}); upgrade evcharge, or use a backup"
-            )
+    if revision not in {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}:
+        raise DatabaseUnusable(
+            f"{path} was written by a newer evcharge (schema {revision}); upgrade evcharge, or use a backup"
+        )
+
+
+def _migrate(connection: Connection) -> None:
+    config = _alembic()
+    config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 

@@ -19,7 +19,7 @@ from evcharge.errors import UsageError
 from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
-from evcharge.storage.database import open_database
+from evcharge.storage.database import open_database, writing
 
 ANSWERS_KEPT = timedelta(days=1)
 MAX_VARIABLES = 10_000  # SQLite takes 32,766 in one statement
@@ -48,6 +48,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._engine: Engine = open_database(path)
+        self._writing = writing(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -56,7 +57,7 @@ class Store:
 
     def begin(self, now: datetime) -> None:
         """After a stop or a crash nobody is connected: say so, and end the faults that only a peer can tell of."""
-        with self._engine.begin() as connection:
+        with self._writing.begin() as connection:
             connection.execute(update(schema.charge_points).values(status=Status.DISCONNECTED.value))
             connection.execute(
                 update(schema.faults)
@@ -112,7 +113,7 @@ class Store:
         """Write all that a batch has changed, in one transaction; the order keeps the foreign keys true."""
         if decisions.nothing_to_store:
             return
-        with self._engine.begin() as connection:
+        with self._writing.begin() as connection:
             _write_charge_points(connection, decisions.charge_points.values())
             _write_drivers(connection, decisions.drivers, now)
             _write_sessions(connection, decisions.sessions.values())
@@ -122,7 +123,7 @@ class Store:
             _write_receipts_sent(connection, decisions.receipts_sent)
 
     def forget_answers(self, now: datetime) -> None:
-        with self._engine.begin() as connection:
+        with self._writing.begin() as connection:
             connection.execute(delete(schema.answers).where(schema.answers.c.answered_at < now - ANSWERS_KEPT))
 
     def history(self, request: ChargingHistoryRequest) -> tuple[list[PastSession], int | None]:
@@ -148,6 +149,7 @@ class Store:
         self._add(
             schema.charge_points,
             f"the charge point {cp_id}",
+            "remove it first to give it a new key",
             {"cp_id": cp_id},
             {"key_hash": key_hash},
             {"price_per_kwh": 0, "currency": "EUR", "max_power_w": 0, "status": Status.DISCONNECTED.value},
@@ -158,7 +160,14 @@ class Store:
         self._remove(schema.charge_points, f"charge point {cp_id}", {"cp_id": cp_id}, {"key_hash": None})
 
     def add_driver(self, driver_id: str, now: datetime) -> None:
-        self._add(schema.drivers, f"the driver {driver_id}", {"driver_id": driver_id}, {}, {"added_at": now})
+        self._add(
+            schema.drivers,
+            f"the driver {driver_id}",
+            "nothing has changed",
+            {"driver_id": driver_id},
+            {},
+            {"added_at": now},
+        )
 
     def remove_driver(self, driver_id: str) -> None:
         """Refuse the driver's requests from now on; the history stays."""
@@ -179,23 +188,24 @@ class Store:
         self,
         table: Any,
         name: str,
+        hint: str,
         identity: dict[str, str],
         renewed: dict[str, Any],
         initial: dict[str, Any],
     ) -> None:
         ((column, value),) = identity.items()
-        with self._engine.begin() as connection:
+        with self._writing.begin() as connection:
             row = connection.execute(select(table.c.removed).where(table.c[column] == value)).first()
             if row is None:
                 connection.execute(insert(table).values(**identity, **renewed, **initial, removed=False))
             elif row.removed:
                 connection.execute(update(table).where(table.c[column] == value).values(**renewed, removed=False))
             else:
-                raise UsageError(f"{name} is there already; remove it first to give it a new key")
+                raise UsageError(f"{name} is there already; {hint}")
 
     def _remove(self, table: Any, name: str, identity: dict[str, str], cleared: dict[str, Any]) -> None:
         ((column, value),) = identity.items()
-        with self._engine.begin() as connection:
+        with self._writing.begin() as connection:
             result = connection.execute(
                 update(table)
                 .where(table.c[column] == value, table.c.removed.is_(False))

@@ -148,7 +148,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     try:
         return await loop.create_server(lambda: Link(handler, trace), host, port, backlog=backlog)
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError, UnicodeError) as problem:
         cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise AddressInUse(f"cannot listen on {host}:{port}: {cause}; is another program there?") from None
 
@@ -217,7 +217,7 @@ class ConnectionManager:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await loop.create_connection(lambda: Link(self, self._trace), host, port)
-            except (OSError, TimeoutError) as problem:
+            except (OSError, TimeoutError, UnicodeError) as problem:
                 cause = str(problem) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
                 if self.attempts == 0:
                     self._log.warning("waiting_for_peer", peer=self.name, address=str(self.address), cause=cause)

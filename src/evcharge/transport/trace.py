@@ -44,7 +44,9 @@ def _shown(data: bytes) -> object:
     """The message as an object, its secrets masked; as text when it is no JSON."""
     try:
         message = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if any(f'"{name}"'.encode() in data for name in SECRET_FIELDS):
+            return f"({len(data)} bytes that are no JSON and may hold a key)"
         return data.decode(errors="backslashreplace")
     if isinstance(message, dict):
         for name in SECRET_FIELDS:

@@ -1,0 +1,527 @@
+"""Central's decider under messages in any order, over connections that come and go, while time passes.
+
+The charge points here obey nobody: they say anything at any time, true or not, so whatever holds here holds
+against broken and hostile ones too. Central is killed at the three moments that matter, and what Kafka had
+delivered comes again.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, auto
+from typing import Any, TypeVar
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from evcharge.domain import tariff
+from evcharge.domain.charge_point import ChargePoint, hash_key
+from evcharge.domain.decisions import (
+    Decisions,
+    FromKafka,
+    FromMonitor,
+    Input,
+    Known,
+    MonitorCame,
+    MonitorGone,
+    Wanted,
+)
+from evcharge.domain.instant import Instant
+from evcharge.domain.network import Network, Policy
+from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.status import Status
+from evcharge.protocol import messages
+from evcharge.protocol.messages import (
+    AuthRequest,
+    AvailableCpsRequest,
+    ChargeCompletion,
+    ChargeCompletionResponse,
+    ChargeRequest,
+    ChargeRequestResponse,
+    ChargingData,
+    ChargingHistoryRequest,
+    ChargingStatusRequest,
+    CommandResponse,
+    FaultNotification,
+    HeartbeatRequest,
+    Message,
+    RecoveryNotification,
+    RegisterRequest,
+    StatusUpdate,
+    StopChargingRequest,
+    StopChargingResponse,
+    derived_id,
+)
+from evcharge.protocol.topics import TO_CENTRAL, Topic
+
+START = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
+CP_IDS = ["CP1", "CP2", "CP3"]
+DRIVER_IDS = ["D1", "D2", "D3"]
+ARROWS = {
+    ("DISCONNECTED", "ACTIVE"),
+    ("ACTIVE", "CHARGING"),
+    ("CHARGING", "ACTIVE"),
+    ("ACTIVE", "FAULTY"),
+    ("FAULTY", "ACTIVE"),
+    ("DISCONNECTED", "FAULTY"),
+    ("CHARGING", "FAULTY"),
+    ("FAULTY", "DISCONNECTED"),
+}
+MANY_FAULTS = [f"{number}" + "x" * 60 for number in range(10)]
+AT_THE_DOOR = ("not_authenticated", "not_registered", "not_yours", "unexpected_type")
+
+cp_ids = st.sampled_from(CP_IDS)
+driver_ids = st.sampled_from(DRIVER_IDS)
+fault_codes = st.sampled_from(["engine_lost", "engine_silent", "ground_fault"])
+energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500])
+seqs = st.integers(0, 5)
+prices = st.sampled_from([Decimal(0), Decimal("0.45"), Decimal("0.333333")])
+
+M = TypeVar("M", bound=Message)
+
+
+class Kill(Enum):
+    """When Central is killed: nothing in hand, decided but not on disk, on disk but not said."""
+
+    IDLE = auto()
+    BEFORE_COMMIT = auto()
+    BEFORE_ACT = auto()
+
+
+class NetworkMachine(RuleBasedStateMachine):
+    sessions: Bundle[UUID] = Bundle("sessions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.last_id = 0
+        self.last_connection = 0
+        self.connections: list[int] = []
+        self.batch_size = 1
+        self.waiting: list[Input] = []
+        self.given: list[Input] = []
+        self.whose: dict[UUID, tuple[str, str]] = {}
+        # The database.
+        self.charge_points = {cp_id: ChargePoint(cp_id, hash_key(cp_id)) for cp_id in CP_IDS}
+        self.stored: dict[UUID, Session] = {}
+        self.answers: dict[UUID, Message] = {}
+        # What was said.
+        self.receipts: Counter[tuple[UUID, int]] = Counter()
+        self.verdicts: dict[UUID, Message] = {}
+        self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
+        self.net = self.network()
+
+    @property
+    def now(self) -> Instant:
+        return Instant(START + timedelta(seconds=self.seconds), self.seconds)
+
+    # Central: decide, commit, act
+
+    def network(self) -> Network:
+        charge_points = [replace(cp, status=Status.DISCONNECTED) for cp in self.charge_points.values()]
+        open_sessions = [replace(session) for session in self.stored.values() if session.is_open]
+        return Network(Policy(), charge_points, open_sessions, self.now)
+
+    def known(self, wanted: Wanted) -> Known:
+        return Known(
+            answers={key: self.answers[key] for key in wanted.answers & set(self.answers)},
+            sessions={key: replace(self.stored[key]) for key in wanted.sessions & set(self.stored)},
+            charge_points={key: replace(self.charge_points[key]) for key in wanted.charge_points},
+            drivers=wanted.drivers & set(DRIVER_IDS),
+        )
+
+    def decide(self, inputs: list[Input]) -> Decisions:
+        decisions = self.net.decide(inputs, self.known(self.net.wanted(inputs)), self.now)
+        bugs = [note.fields for note in decisions.notes if note.event == "bug"]
+        assert not bugs, bugs[0]["traceback"]
+        said = [item.message for item in decisions.frames]
+        said += [item.message for item in decisions.records]
+        said += [item.message for item in decisions.answers]
+        for message in said:
+            assert messages.decode(messages.encode(message)) == message
+        for closing in decisions.closings:
+            assert closing.error.code
+        return decisions
+
+    def commit(self, decisions: Decisions) -> None:
+        for cp in decisions.charge_points.values():
+            self.charge_points[cp.cp_id] = forgetful(cp)
+        for session in decisions.sessions.values():
+            before = self.stored.get(session.session_id)
+            if before is not None:
+                assert session.energy_wh >= before.energy_wh
+                assert session.revision >= before.revision
+                assert session.last_seq >= before.last_seq
+                assert before.is_open or not session.is_open
+                assert (session.cp_id, session.driver_id) == (before.cp_id, before.driver_id)
+            self.stored[session.session_id] = replace(session, last_heard_s=0.0)
+        for answer in decisions.answers:
+            self.answers.setdefault(answer.request_id, answer.message)
+        for note in decisions.notes:
+            if note.event == "state":
+                cp_id, before_status, now_status = (str(note.fields[name]) for name in ("cp_id", "before", "now"))
+                assert (before_status, now_status) in ARROWS
+                assert self.statuses[cp_id] == before_status
+                self.statuses[cp_id] = now_status
+
+    def act(self, decisions: Decisions) -> None:
+        for frame in decisions.frames:
+            self.heard(frame.message)
+        for record in decisions.records:
+            self.heard(record.message)
+            assert getattr(record.message, "driver_id", record.driver_id) == record.driver_id
+            if isinstance(record.message, ChargeCompletionResponse):
+                receipt = record.message
+                assert record.receipt_of == receipt.session_id
+                assert receipt.cost == tariff.cost(receipt.energy_wh, receipt.price_per_kwh)
+                self.receipts[receipt.session_id, receipt.revision] += 1
+
+    def heard(self, message: Message) -> None:
+        """A request gets one answer, however often it is asked; a stranger at the door has asked nothing yet."""
+        if isinstance(message, ChargeRequestResponse | StopChargingResponse) and message.code not in AT_THE_DOOR:
+            assert message.in_reply_to is not None
+            assert self.verdicts.setdefault(message.in_reply_to, message) == message
+
+    def handle(self, inputs: list[Input]) -> None:
+        decisions = self.decide(inputs)
+        self.commit(decisions)
+        self.act(decisions)
+
+    # What comes in
+
+    def give(self, *inputs: Input) -> None:
+        self.waiting += inputs
+        self.given += inputs
+        if len(self.waiting) >= self.batch_size:
+            batch, self.waiting, self.batch_size = self.waiting, [], 1
+            self.handle(batch)
+
+    def make(self, kind: type[M], **fields: Any) -> M:
+        self.last_id += 1
+        return kind(message_id=UUID(int=self.last_id), timestamp=self.now.utc, **fields)
+
+    def line_of(self, cp_id: str) -> int | None:
+        """The connection that is registered for this charge point."""
+        connection = self.net.charge_points[cp_id].connection
+        return connection if connection in self.connections else None
+
+    def say(self, cp_id: str, message: Message) -> None:
+        """As the charge point `cp_id`, if it is connected."""
+        connection = self.line_of(cp_id)
+        if connection is not None:
+            self.give(FromMonitor(connection, message))
+
+    def send(self, message: Message, topic: Topic, over_kafka: bool, cp_id: str) -> None:
+        connection = None if over_kafka else self.line_of(cp_id)
+        self.give(FromKafka(topic, message) if connection is None else FromMonitor(connection, message))
+
+    def registration(self, cp_id: str, price: Decimal) -> RegisterRequest:
+        return self.make(
+            RegisterRequest, cp_id=cp_id, location="A", price_per_kwh=price, currency="EUR", max_power_w=22_000
+        )
+
+    def account(self, cp_id: str, **fields: Any) -> StatusUpdate:
+        return self.make(StatusUpdate, cp_id=cp_id, status=Status.ACTIVE, **fields)
+
+    def open(self) -> int:
+        self.last_connection += 1
+        self.connections.append(self.last_connection)
+        self.give(MonitorCame(self.last_connection))
+        return self.last_connection
+
+    def be_ready(self, cp_id: str) -> None:
+        """Be connected and without faults."""
+        if self.line_of(cp_id) is None:
+            self.come(cp_id, Decimal("0.45"))
+        for code in sorted(self.net.charge_points[cp_id].faults):
+            self.recover(cp_id, code)
+
+    # Time and Central itself
+
+    @rule(size=st.integers(2, 4))
+    def let_some_wait(self, size: int) -> None:
+        """The next inputs come in one batch."""
+        self.batch_size = size
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 10.0, 10.0, 40.0, 91.0, 3601.0]))
+    def time_passes(self, seconds: float) -> None:
+        batch, self.waiting = self.waiting, []
+        self.seconds += seconds
+        self.handle(batch)
+
+    @rule(when=st.sampled_from(Kill))
+    def kill(self, when: Kill) -> None:
+        """Central dies and is started again. Kafka delivers once more what Central had not finished with."""
+        batch, self.waiting = self.waiting, []
+        if when is not Kill.IDLE:
+            decisions = self.decide(batch)
+            if when is Kill.BEFORE_ACT:
+                self.commit(decisions)
+        self.connections.clear()
+        self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
+        for cp in self.charge_points.values():
+            cp.status = Status.DISCONNECTED
+        self.net = self.network()
+        owed = [
+            replace(session)
+            for key, session in self.stored.items()
+            if not session.is_open and not self.receipts[key, session.revision]
+        ]
+        self.act(self.net.republish_receipts(owed, self.now))
+        self.handle([item for item in batch if isinstance(item, FromKafka)])
+
+    # Connections
+
+    @rule(cp_id=cp_ids, price=prices)
+    def come(self, cp_id: str, price: Decimal) -> None:
+        """Connect, authenticate and register at once."""
+        connection = self.open()
+        self.give(FromMonitor(connection, self.make(AuthRequest, cp_id=cp_id, key=cp_id)))
+        self.give(FromMonitor(connection, self.registration(cp_id, price)))
+
+    @rule(cp_id=cp_ids)
+    def lose_connection(self, cp_id: str) -> None:
+        connection = self.line_of(cp_id)
+        if connection is not None:
+            self.connections.remove(connection)
+            self.give(MonitorGone(connection, "closed"))
+
+    @rule(
+        what=st.sampled_from(["auth", "register", "beat", "fault", "run", "open", "close"]),
+        cp_id=cp_ids,
+        data=st.data(),
+    )
+    def say_something_on_any_line(self, what: str, cp_id: str, data: st.DataObject) -> None:
+        if what == "open" or not self.connections:
+            self.open()
+            return
+        connection = data.draw(st.sampled_from(self.connections))
+        if what == "close":
+            self.connections.remove(connection)
+            self.give(MonitorGone(connection, "closed"))
+            return
+        message: Message
+        match what:
+            case "auth":
+                message = self.make(AuthRequest, cp_id=cp_id, key=data.draw(cp_ids))
+            case "register":
+                message = self.registration(cp_id, data.draw(prices))
+            case "beat":
+                message = self.make(HeartbeatRequest, cp_id=cp_id)
+            case "fault":
+                message = self.make(FaultNotification, cp_id=cp_id, fault_code="engine_silent", description="")
+            case _:
+                message = self.account(cp_id, engine_connected=True, session_id=UUID(int=1))
+        self.give(FromMonitor(connection, message))
+
+    # Drivers
+
+    @initialize(target=sessions, cp_id=cp_ids, driver_id=driver_ids)
+    def begin(self, cp_id: str, driver_id: str) -> UUID:
+        for present in CP_IDS:
+            self.be_ready(present)
+            self.say(present, self.account(present, engine_connected=True))
+        return self.ask(driver_id, cp_id, over_kafka=True)
+
+    def ask(self, driver_id: str, cp_id: str, *, over_kafka: bool, age_s: int = 0) -> UUID:
+        self.last_id += 1
+        message = ChargeRequest(
+            message_id=UUID(int=self.last_id),
+            timestamp=self.now.utc - timedelta(seconds=age_s),
+            driver_id=driver_id,
+            cp_id=cp_id,
+        )
+        self.send(message, Topic.CHARGE_REQUESTS, over_kafka or cp_id not in CP_IDS, cp_id)
+        session_id = derived_id(message.message_id, "session")
+        self.whose[session_id] = (cp_id, driver_id)
+        return session_id
+
+    @rule(target=sessions, driver_id=driver_ids, cp_id=cp_ids, over_kafka=st.booleans(), ready=st.booleans())
+    def ask_for_a_charge(self, driver_id: str, cp_id: str, over_kafka: bool, ready: bool) -> Any:
+        if ready:
+            self.be_ready(cp_id)
+        session_id = self.ask(driver_id, cp_id, over_kafka=over_kafka)
+        return session_id if session_id in self.net.sessions or self.waiting else multiple()
+
+    @rule(
+        driver_id=driver_ids | st.just("STRANGER"),
+        cp_id=cp_ids | st.just("CP9"),
+        age_s=st.sampled_from([0, 301]),
+    )
+    def ask_in_vain(self, driver_id: str, cp_id: str, age_s: int) -> None:
+        if age_s or driver_id == "STRANGER" or cp_id == "CP9":
+            self.ask(driver_id, cp_id, over_kafka=True, age_s=age_s)
+
+    @rule(session_id=sessions, driver_id=st.none() | driver_ids)
+    def stop(self, session_id: UUID, driver_id: str | None) -> None:
+        cp_id, own_driver_id = self.whose[session_id]
+        request = self.make(
+            StopChargingRequest, driver_id=driver_id or own_driver_id, cp_id=cp_id, session_id=session_id
+        )
+        self.give(FromKafka(Topic.STOP_REQUESTS, request))
+
+    @rule(driver_id=driver_ids, limit=st.integers(1, 3), after=st.just("") | cp_ids, everything=st.booleans())
+    def look_around(self, driver_id: str, limit: int, after: str, everything: bool) -> None:
+        for question in (
+            self.make(AvailableCpsRequest, driver_id=driver_id, limit=limit, after=after, all=everything),
+            self.make(ChargingStatusRequest, driver_id=driver_id),
+            self.make(ChargingHistoryRequest, driver_id=driver_id),
+        ):
+            self.give(FromKafka(Topic.CPS_REQUESTS, question))
+
+    # Charge points
+
+    @rule(
+        session_id=sessions,
+        command=st.sampled_from(["start", "start", "stop"]),
+        code=st.sampled_from([None, None, None, "unknown_session", "vehicle_missing"]),
+    )
+    def answer_command(self, session_id: UUID, command: str, code: str | None) -> None:
+        cp_id, _ = self.whose[session_id]
+        response = self.make(
+            CommandResponse,
+            in_reply_to=derived_id(session_id, command),
+            cp_id=cp_id,
+            session_id=session_id,
+            accepted=code is None,
+            code=code,
+        )
+        self.say(cp_id, response)
+
+    @rule(session_id=sessions, cp_id=st.none() | cp_ids, seq=seqs, energy_wh=energies_wh, over_kafka=st.booleans())
+    def meter(self, session_id: UUID, cp_id: str | None, seq: int, energy_wh: int, over_kafka: bool) -> None:
+        own_cp_id, driver_id = self.whose[session_id]
+        reading = self.make(
+            ChargingData,
+            cp_id=cp_id or own_cp_id,
+            session_id=session_id,
+            driver_id=driver_id,
+            seq=seq,
+            energy_wh=energy_wh,
+            power_w=7_000,
+        )
+        self.send(reading, Topic.SESSION_DATA, over_kafka, reading.cp_id)
+
+    @rule(
+        session_id=sessions,
+        cp_id=st.none() | cp_ids,
+        seq=seqs,
+        energy_wh=energies_wh,
+        reason=st.sampled_from(EndReason),
+        over_kafka=st.booleans(),
+    )
+    def complete(
+        self, session_id: UUID, cp_id: str | None, seq: int, energy_wh: int, reason: EndReason, over_kafka: bool
+    ) -> None:
+        own_cp_id, driver_id = self.whose[session_id]
+        completion = self.make(
+            ChargeCompletion,
+            cp_id=cp_id or own_cp_id,
+            session_id=session_id,
+            driver_id=driver_id,
+            seq=seq,
+            energy_wh=energy_wh,
+            end_reason=reason,
+            started_at=self.now.utc,
+            ended_at=self.now.utc,
+        )
+        self.send(completion, Topic.SESSION_COMPLETE, over_kafka, completion.cp_id)
+
+    @rule(
+        cp_id=cp_ids,
+        running=st.none() | sessions,
+        unsettled=st.lists(sessions, max_size=2),
+        engine_connected=st.sampled_from([True, True, False]),
+    )
+    def say_what_runs(
+        self, cp_id: str, running: UUID | None, unsettled: list[UUID], engine_connected: bool
+    ) -> None:
+        account = self.account(
+            cp_id, session_id=running, unsettled_session_ids=unsettled, engine_connected=engine_connected
+        )
+        self.say(cp_id, account)
+
+    @rule(session_id=sessions)
+    def come_back_and_say_that_it_runs(self, session_id: UUID) -> None:
+        cp_id, _ = self.whose[session_id]
+        self.come(cp_id, Decimal("0.45"))
+        self.say(cp_id, self.account(cp_id, session_id=session_id, engine_connected=True))
+
+    @rule(cp_id=cp_ids, codes=fault_codes.map(lambda code: [code]) | st.just(MANY_FAULTS))
+    def fail(self, cp_id: str, codes: list[str]) -> None:
+        for code in codes:
+            self.say(cp_id, self.make(FaultNotification, cp_id=cp_id, fault_code=code, description="it broke"))
+
+    @rule(cp_id=cp_ids, code=fault_codes)
+    def recover(self, cp_id: str, code: str) -> None:
+        self.say(cp_id, self.make(RecoveryNotification, cp_id=cp_id, fault_code=code, description="it works"))
+
+    # The wires
+
+    @rule(number=st.integers(0, 200))
+    def repeat(self, number: int) -> None:
+        """Something comes again, as it was: a record redelivered, a frame sent twice."""
+        item = self.given[-1 - number % len(self.given)]
+        if isinstance(item, FromKafka) or (isinstance(item, FromMonitor) and item.connection in self.connections):
+            self.give(item)
+
+    @rule(topic=st.sampled_from(TO_CENTRAL), number=st.integers(0, 200))
+    def go_astray(self, topic: Topic, number: int) -> None:
+        """A message that came once, on a topic where it may have no business."""
+        said = [item.message for item in self.given if isinstance(item, FromKafka | FromMonitor)]
+        self.give(FromKafka(topic, said[-1 - number % len(said)]))
+
+    # What must always hold
+
+    @invariant()
+    def indexes_agree(self) -> None:
+        net = self.net
+        for session in net.sessions.values():
+            assert session.is_open
+            assert net.session_at[session.cp_id] is session
+            assert net.session_of[session.driver_id] is session
+            assert session.cp_id in CP_IDS
+            assert session.driver_id in DRIVER_IDS
+        assert len(net.sessions) == len(net.session_at) == len(net.session_of)
+
+    @invariant()
+    def what_is_in_memory_is_on_disk(self) -> None:
+        in_memory = {key: replace(session, last_heard_s=0.0) for key, session in self.net.sessions.items()}
+        assert in_memory == {key: session for key, session in self.stored.items() if session.is_open}
+        assert {key: forgetful(cp) for key, cp in self.net.charge_points.items()} == self.charge_points
+
+    @invariant()
+    def states_are_what_they_say(self) -> None:
+        for cp in self.net.charge_points.values():
+            session = self.net.session_at.get(cp.cp_id)
+            charges = session is not None and session.status is SessionStatus.CHARGING
+            assert (cp.status is Status.DISCONNECTED) == (cp.connection is None)
+            assert (cp.status is Status.FAULTY) == bool(cp.faults)
+            assert charges or cp.status is not Status.CHARGING
+            assert cp.connection is None or cp.connection in self.connections or self.waiting
+
+    @invariant()
+    def bills_are_right(self) -> None:
+        for key, session in self.stored.items():
+            assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
+            assert session.is_open == (session.revision == 0)
+            if session.is_open:
+                assert session.ended_at is None
+                assert session.end_reason is None
+            else:
+                assert session.ended_at is not None
+                assert session.power_w == 0
+                assert self.receipts[key, session.revision] == 1
+        assert all(sent == 1 for sent in self.receipts.values())
+
+
+def forgetful(cp: ChargePoint) -> ChargePoint:
+    """As the database keeps it."""
+    return replace(cp, connection=None, last_heard_s=0.0, faults=set(), settling=False)
+
+
+TestNetworkModel = NetworkMachine.TestCase
+TestNetworkModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

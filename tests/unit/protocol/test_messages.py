@@ -1,0 +1,645 @@
+"""What crosses a wire: every message comes back as it went, and no bytes at all do more than to be refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, get_args
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from evcharge import errors
+from evcharge.domain.instant import Instant
+from evcharge.errors import WIRE_ERRORS, BadMessage, UnexpectedType, WireError
+from evcharge.protocol.messages import (
+    MESSAGE_TYPES,
+    AnyMessage,
+    ChargingData,
+    ErrorResponse,
+    HeartbeatRequest,
+    Message,
+    RegisterRequest,
+    StatusUpdate,
+    Undecodable,
+    decode,
+    derived_id,
+    encode,
+    error_response,
+    is_id,
+    new_id,
+    refusal,
+    shown,
+    type_name,
+)
+
+NAMES = sorted(MESSAGE_TYPES)
+AN_ID = "8b7c1c80-1111-4111-8111-000000000001"
+AT = "2026-01-01T00:00:00Z"
+
+
+# Strategies, from the structs themselves
+
+
+def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
+    match kind:
+        case inspect.UUIDType():
+            return st.uuids()
+        case inspect.DateTimeType():
+            zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))])
+            return st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=zones)
+        case inspect.StrType(pattern=str() as pattern):
+            return st.from_regex(pattern, fullmatch=True)
+        case inspect.StrType(max_length=longest):
+            return st.text(max_size=min(longest or 20, 20)) | st.just("é" * (longest or 20))
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.IntType(ge=least, le=most):
+            return st.integers(least, most if most is not None else 2**53)
+        case inspect.FloatType(ge=least, le=most):
+            return st.floats(least, most)
+        case inspect.DecimalType():
+            return st.decimals(0, 1000, places=6)
+        case inspect.EnumType(cls=cls):
+            return st.sampled_from(list(cls))
+        case inspect.NoneType():
+            return st.none()
+        case inspect.UnionType(types=types):
+            return st.one_of(*(values_of(one) for one in types))
+        case inspect.ListType(item_type=item):
+            return st.lists(values_of(item), max_size=3)
+        case inspect.StructType(cls=cls):
+            return structs(cls)
+        case _:
+            raise NotImplementedError(f"no strategy for {kind}")
+
+
+def structs(cls: type[Any]) -> st.SearchStrategy[Any]:
+    kind = inspect.type_info(cls)
+    assert isinstance(kind, inspect.StructType)
+    required = {field.name: values_of(field.type) for field in kind.fields if field.required}
+    optional = {field.name: values_of(field.type) for field in kind.fields if not field.required}
+    return st.fixed_dictionaries(required, optional=optional).map(lambda fields: cls(**fields))
+
+
+STRATEGIES: dict[str, st.SearchStrategy[Message]] = {name: structs(cls) for name, cls in MESSAGE_TYPES.items()}
+MESSAGES = st.sampled_from(NAMES).flatmap(STRATEGIES.__getitem__)
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=10)
+    | st.sampled_from([AN_ID, AT, "", "..", "\x1b[31m", "A\n", "NaN", "-1", *NAMES]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    fields = json.loads(encode(message))
+    assert isinstance(fields, dict)
+    return fields
+
+
+def as_bytes(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def refused(data: bytes) -> Undecodable:
+    with pytest.raises(Undecodable) as caught:
+        decode(data)
+    return caught.value
+
+
+def decoded(data: bytes) -> Message | Undecodable:
+    try:
+        return decode(data)
+    except Undecodable as bad:
+        return bad
+
+
+# Every message
+
+
+def test_there_are_29_messages_and_none_is_forgotten() -> None:
+    def leaves(cls: type[Any]) -> set[type[Any]]:
+        children = cls.__subclasses__()
+        return set().union(*(leaves(child) for child in children)) if children else {cls}
+
+    assert len(MESSAGE_TYPES) == 29
+    assert set(MESSAGE_TYPES.values()) == leaves(Message) == set(get_args(AnyMessage))
+
+
+def test_the_seeds_names_are_all_there() -> None:
+    of_the_seed = """
+        auth_request auth_response register_request register_response heartbeat_request heartbeat_response
+        status_update fault_notification start_charging_command stop_charging_command charging_data
+        init_cp_id health_check_request health_check_response charge_completion
+        charge_request charging_status_update charge_completion_response
+    """
+    assert set(of_the_seed.split()) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_type_is_called_as_its_class(name: str) -> None:
+    assert name == re.sub(r"(?<!^)(?=[A-Z])", "_", MESSAGE_TYPES[name].__name__).lower()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_message_comes_back_as_it_went(name: str) -> None:
+    @settings(max_examples=15)
+    @given(STRATEGIES[name])
+    def check(message: Message) -> None:
+        data = encode(message)
+        back = decode(data)
+        assert back == message
+        assert type(back) is MESSAGE_TYPES[name]
+        assert type_name(back) == name
+        assert b"\n" not in data
+        assert json.loads(data)["type"] == name
+
+    check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_fields_are_ignored(name: str) -> None:
+    @settings(max_examples=10)
+    @given(STRATEGIES[name], JSON_VALUES)
+    def check(message: Message, value: object) -> None:
+        assert decode(as_bytes(as_dict(message) | {"a_field_of_tomorrow": value, "": value})) == message
+
+    check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_missing_field_that_is_needed_is_refused_with_its_name(name: str) -> None:
+    @settings(max_examples=2)
+    @given(STRATEGIES[name])
+    def check(message: Message) -> None:
+        fields = as_dict(message)
+        for field in msgspec.structs.fields(MESSAGE_TYPES[name]):
+            if field.required:
+                bad = refused(as_bytes({key: value for key, value in fields.items() if key != field.name}))
+                assert bad.error.code == "invalid_field"
+                assert f"`{field.name}`" in str(bad)
+
+    check()
+
+
+# Bytes that are no message
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_bad_json_or_lack_a_type(data: bytes) -> None:
+    bad = refused(data)
+    assert bad.error.code in ("bad_json", "invalid_field")
+    assert bad.message_id is None
+
+
+@given(JSON_VALUES)
+def test_random_json_is_refused_with_the_right_code(value: object) -> None:
+    expected = "bad_json" if not isinstance(value, dict) else "invalid_field"
+    if isinstance(value, dict) and isinstance(value.get("type"), str):
+        expected = "invalid_field" if value["type"] in MESSAGE_TYPES else "unknown_type"
+    assert refused(as_bytes(value)).error.code == expected
+
+
+@settings(max_examples=300)
+@given(MESSAGES, st.data())
+def test_a_mutated_message_is_taken_or_refused_with_the_right_code(message: Message, data: st.DataObject) -> None:
+    fields = as_dict(message)
+    for key in data.draw(st.lists(st.sampled_from(sorted(fields)), max_size=2)):
+        if data.draw(st.booleans()):
+            fields[key] = data.draw(JSON_VALUES)
+        else:
+            fields.pop(key, None)
+    result = decoded(as_bytes(fields))
+    if isinstance(result, Message):
+        assert type_name(result) == fields["type"]
+        assert decode(encode(result)) == result
+        return
+    if not isinstance(fields.get("type"), str) or fields["type"] in MESSAGE_TYPES:
+        assert result.error.code == "invalid_field"
+    else:
+        assert result.error.code == "unknown_type"
+    assert result.message_id == uuid_or_none(fields.get("message_id"))
+    driver_id = fields.get("driver_id")
+    assert result.driver_id == (driver_id if is_id(driver_id) else None)
+    assert str(result) == str(result.error)
+
+
+def uuid_or_none(value: object) -> UUID | None:
+    return (
+        UUID(value)
+        if isinstance(value, str) and re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value)
+        else None
+    )
+
+
+@settings(max_examples=300)
+@given(MESSAGES, st.data())
+def test_a_message_with_other_bytes_is_taken_or_refused(message: Message, data: st.DataObject) -> None:
+    raw = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw)))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    result = decoded(bytes(raw))
+    if isinstance(result, Undecodable):
+        assert isinstance(result.error, BadMessage)
+        assert result.error.code in ("bad_json", "unknown_type", "invalid_field")
+        if result.error.code == "bad_json":
+            assert (result.message_id, result.driver_id) == (None, None)
+
+
+@pytest.mark.parametrize("depth", [100, 30_000])
+@pytest.mark.parametrize("before", [b"[", b'{"a":', b'{"type":', b'{"type":"heartbeat_request","x":'])
+def test_depth_is_no_weapon(before: bytes, depth: int) -> None:
+    assert refused(before + b"[" * depth).error.code == "bad_json"
+
+
+@pytest.mark.parametrize("depth", [100, 20_000])
+def test_a_whole_message_however_deep_is_taken_or_refused(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    data = b'{"type":"heartbeat_request","message_id":"%s","timestamp":"%s","cp_id":"A","x":%s}'
+    assert isinstance(decoded(data % (AN_ID.encode(), AT.encode(), deep)), HeartbeatRequest | Undecodable)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "bad_json"),
+        (b"null", "bad_json"),
+        (b"[]", "bad_json"),
+        (b'"heartbeat_request"', "bad_json"),
+        (b"{}{}", "bad_json"),
+        (b'{"type":"heartbeat_request"', "bad_json"),
+        (b'{"type":NaN}', "bad_json"),
+        (b"\xef\xbb\xbf{}", "bad_json"),
+        (b"\xff\xfe", "bad_json"),
+        (b"{}", "invalid_field"),
+        (b'{"type":null}', "invalid_field"),
+        (b'{"type":["heartbeat_request"]}', "invalid_field"),
+        (b'{"type":""}', "unknown_type"),
+        (b'{"type":"HEARTBEAT_REQUEST"}', "unknown_type"),
+        (b'{"type":"message"}', "unknown_type"),
+        (b'{"type":"heartbeat_request"}', "invalid_field"),
+        (b'{"type":"auth_request","key":"\xff"}', "invalid_field"),
+    ],
+)
+def test_each_fault_has_its_code(data: bytes, code: str) -> None:
+    assert refused(data).error.code == code
+
+
+def test_what_can_be_read_of_a_bad_message_is_told() -> None:
+    known = refused(as_bytes({"type": "charge_request", "message_id": AN_ID, "driver_id": "D1"}))
+    assert (known.message_id, known.driver_id) == (UUID(AN_ID), "D1")
+    unknown = refused(as_bytes({"type": "nonsense", "message_id": AN_ID, "driver_id": "no id"}))
+    assert (unknown.message_id, unknown.driver_id) == (UUID(AN_ID), None)
+    neither = refused(as_bytes({"type": "charge_request", "message_id": 7, "driver_id": 7}))
+    assert (neither.message_id, neither.driver_id) == (None, None)
+
+
+# Fields
+
+
+def register(**changes: object) -> bytes:
+    return as_bytes(
+        {
+            "type": "register_request",
+            "message_id": AN_ID,
+            "timestamp": AT,
+            "cp_id": "CP001",
+            "location": "here",
+            "price_per_kwh": "0.30",
+            "currency": "EUR",
+            "max_power_w": 22000,
+        }
+        | changes
+    )
+
+
+def reading(**changes: object) -> bytes:
+    return as_bytes(
+        {
+            "type": "charging_data",
+            "message_id": AN_ID,
+            "timestamp": AT,
+            "cp_id": "CP001",
+            "session_id": AN_ID,
+            "driver_id": "D1",
+            "seq": 0,
+            "energy_wh": 0,
+            "power_w": 0,
+        }
+        | changes
+    )
+
+
+@pytest.mark.parametrize("cp_id", ["A", "a.b_c:d-9", "..", "STATION:1", "x" * 64])
+def test_ids(cp_id: str) -> None:
+    message = decode(register(cp_id=cp_id))
+    assert isinstance(message, RegisterRequest)
+    assert message.cp_id == cp_id
+    assert is_id(cp_id)
+
+
+@pytest.mark.parametrize(
+    "cp_id", ["", "x" * 65, "a b", "a\n", "\na", "a/b", "é", "a\x00", "\x1b[31m", "١", "a;b", None, 7, ["A"], True]
+)
+def test_what_is_no_id_is_refused(cp_id: object) -> None:
+    bad = refused(register(cp_id=cp_id))
+    assert bad.error.code == "invalid_field"
+    assert "$.cp_id" in str(bad)
+    assert not is_id(cp_id)
+
+
+@given(st.text(max_size=70) | st.binary(max_size=4) | st.integers() | st.none() | st.lists(st.text(), max_size=2))
+def test_an_id_is_what_the_pattern_says(value: object) -> None:
+    assert is_id(value) == (isinstance(value, str) and re.fullmatch("[A-Za-z0-9._:-]{1,64}", value) is not None)
+
+
+@pytest.mark.parametrize("price", ["0", "0.30", "1000", "0.123456", "1000.000000", "1E+2", "1e-6"])
+def test_prices(price: str) -> None:
+    message = decode(register(price_per_kwh=price))
+    assert isinstance(message, RegisterRequest)
+    assert message.price_per_kwh == Decimal(price)
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        "NaN",
+        "sNaN",
+        "-NaN12",
+        "Infinity",
+        "-Infinity",
+        "-0.01",
+        "-1E-6",
+        "1000.000001",
+        "0.1234567",
+        "1E-7",
+        "1E+999999999",
+        "1E-999999999",
+        "-1E+999999999",
+        "1e99999999999999999999",
+        "0." + "1" * 60_000,
+        "9" * 60_000,
+        "",
+        "free",
+        "0,30",
+        "0.30 EUR",
+        True,
+        None,
+        [],
+        -1,
+        1001,
+        1e300,
+        0.1234567,
+    ],
+)
+def test_what_is_no_price_is_refused(price: object) -> None:
+    bad = refused(register(price_per_kwh=price))
+    assert bad.error.code == "invalid_field"
+    assert bad.message_id == UUID(AN_ID)
+    assert "price_per_kwh" in str(bad)
+
+
+@pytest.mark.parametrize("price", ["0E+999999999", "0E-999999999", "0.3" + "0" * 60_000, "0" * 60_000 + ".3"])
+def test_a_price_stays_as_short_as_its_column_and_its_line(price: str) -> None:
+    result = decoded(register(price_per_kwh=price))
+    if isinstance(result, RegisterRequest):
+        assert len(str(result.price_per_kwh)) <= 32
+    else:
+        assert isinstance(result, Undecodable)
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "2026-01-01T00:00:00",
+        "2026-01-01 00:00:00",
+        "2026-01-01",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T25:00:00Z",
+        "now",
+        "",
+        1767225600,
+        1767225600.5,
+        None,
+    ],
+)
+def test_a_timestamp_without_a_zone_or_sense_is_refused(timestamp: object) -> None:
+    bad = refused(register(timestamp=timestamp))
+    assert bad.error.code == "invalid_field"
+    assert "$.timestamp" in str(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T00:00:00.123456Z", datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-01-01T00:00:00+02:00", datetime(2025, 12, 31, 22, tzinfo=UTC)),
+        ("2026-01-01T00:00:00-08:00", datetime(2026, 1, 1, 8, tzinfo=UTC)),
+    ],
+)
+def test_timestamps(text: str, utc: datetime) -> None:
+    assert decode(register(timestamp=text)).timestamp == utc
+
+
+@pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_timestamp_that_is_taken_is_one_that_utc_can_say(timestamp: str) -> None:
+    result = decoded(reading(timestamp=timestamp))
+    if isinstance(result, Message):
+        result.timestamp.astimezone(UTC)
+    else:
+        assert result.error.code == "invalid_field"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("energy_wh", -1),
+        ("energy_wh", 10**9 + 1),
+        ("energy_wh", 10**30),
+        ("energy_wh", 0.5),
+        ("energy_wh", "1"),
+        ("energy_wh", True),
+        ("power_w", -1),
+        ("power_w", 10**8 + 1),
+        ("seq", -1),
+        ("seq", 2**53 + 1),
+        ("soc_percent", -0.1),
+        ("soc_percent", 100.1),
+        ("soc_percent", "50"),
+        ("session_id", "not a uuid"),
+        ("session_id", 1),
+        ("driver_id", ""),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_field(field: str, value: object) -> None:
+    bad = refused(reading(**{field: value}))
+    assert bad.error.code == "invalid_field"
+    assert bad.message_id == UUID(AN_ID)
+    assert f"$.{field}" in str(bad)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("energy_wh", 0),
+        ("energy_wh", 10**9),
+        ("power_w", 10**8),
+        ("seq", 2**53),
+        ("soc_percent", 0),
+        ("soc_percent", 100),
+    ],
+)
+def test_the_ends_of_the_ranges_are_taken(field: str, value: int) -> None:
+    message = decode(reading(**{field: value}))
+    assert isinstance(message, ChargingData)
+    assert getattr(message, field) == value
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "EU", "E1R", "EUR\n", "ÉUR", "", None])
+def test_what_is_no_currency_is_refused(currency: object) -> None:
+    assert refused(register(currency=currency)).error.code == "invalid_field"
+
+
+@pytest.mark.parametrize("limit", [0, -1, 201, 10**30])
+def test_no_page_is_longer_than_200(limit: int) -> None:
+    for name in ("available_cps_request", "charging_history_request"):
+        fields = {"type": name, "message_id": AN_ID, "timestamp": AT, "driver_id": "D1", "limit": limit}
+        assert refused(as_bytes(fields)).error.code == "invalid_field"
+        assert isinstance(decode(as_bytes(fields | {"limit": 200})), MESSAGE_TYPES[name])
+
+
+def test_a_text_has_500_characters_at_the_most() -> None:
+    assert decode(register(location="é" * 500)).message_id == UUID(AN_ID)
+    assert refused(register(location="é" * 501)).error.code == "invalid_field"
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x9b"])
+def test_a_text_has_no_control_characters(character: str) -> None:
+    assert refused(register(location=f"Main {character}Street")).error.code == "invalid_field"
+
+
+# What a peer wrote, shown to people
+
+
+NASTY = st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp"]) | st.just("x"), min_size=1, max_size=20)
+
+
+@settings(max_examples=300)
+@given(MESSAGES, NASTY, st.data())
+def test_control_characters_of_a_peer_never_appear_raw(message: Message, text: str, data: st.DataObject) -> None:
+    fields = as_dict(message)
+    fields[data.draw(st.sampled_from(sorted(fields)))] = text
+    fields[text] = text
+    result = decoded(as_bytes(fields))
+    if isinstance(result, Undecodable):
+        assert str(result).isprintable()
+
+
+@pytest.mark.parametrize("field", ["type", "message_id", "timestamp", "cp_id", "status", "engine_connected"])
+def test_the_text_of_an_error_is_short_however_long_the_value_was(field: str) -> None:
+    fields: dict[str, object] = {
+        "type": "status_update",
+        "message_id": AN_ID,
+        "timestamp": AT,
+        "cp_id": "A",
+        "status": "ACTIVE",
+        "engine_connected": True,
+    }
+    assert len(str(refused(as_bytes(fields | {field: "x" * 60_000})))) <= 500
+
+
+# What is made of them
+
+
+def test_the_codes_are_those_of_the_tree_in_the_docstring() -> None:
+    assert errors.__doc__ is not None
+    tree = errors.__doc__.partition("WireError")[2]
+    drawn = dict(re.findall(r"─ (\w+) +([a-z_]+)(?: +\(closes the connection\))?$", tree, re.MULTILINE))
+    assert drawn == {error.__name__: code for code, error in WIRE_ERRORS.items()}
+
+
+def test_each_code_is_written_on_one_class_and_is_that_classs_own() -> None:
+    def all_below(error: type[WireError]) -> set[type[WireError]]:
+        return set().union({error}, *(all_below(child) for child in error.__subclasses__()))
+
+    with_code = [error for error in all_below(WireError) if "code" in vars(error)]
+    assert sorted(error.code for error in with_code) == sorted(WIRE_ERRORS)
+    for code, error in WIRE_ERRORS.items():
+        assert error.code == code
+        assert re.fullmatch("[a-z]+(_[a-z]+)*", code)
+
+
+def test_every_error_of_evcharge_is_drawn_in_the_tree() -> None:
+    assert errors.__doc__ is not None
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__)
+    classes = [name for name, value in vars(errors).items() if isinstance(value, type)]
+    assert sorted(["EvchargeError", *drawn]) == sorted(classes)
+
+
+@given(st.sampled_from(sorted(WIRE_ERRORS)), st.text(max_size=2000), st.none() | st.uuids())
+def test_an_error_response_always_fits_the_wire(code: str, reason: str, in_reply_to: UUID | None) -> None:
+    now = Instant(datetime(2026, 1, 1, tzinfo=UTC), 1.0)
+    response = error_response(code, reason, in_reply_to, now)
+    assert decode(encode(response)) == response
+    assert (response.code, response.in_reply_to, response.timestamp) == (code, in_reply_to, now.utc)
+    assert response.reason == shown(reason)
+    assert response.reason.isprintable()
+
+
+@given(st.text(max_size=1000))
+def test_what_is_shown_of_a_text_is_the_text_if_that_can_be_shown(text: str) -> None:
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 500
+    if text.isprintable():
+        assert shown(text) == text[:500]
+    message = decode(register(location=shown(text)))
+    assert isinstance(message, RegisterRequest)
+    assert message.location == shown(text)
+
+
+def test_a_refusal_names_what_may_be_sent() -> None:
+    message = ErrorResponse(message_id=new_id(), timestamp=datetime.now(UTC), code="x", reason="y")
+    error = refusal(message, [RegisterRequest, HeartbeatRequest])
+    assert isinstance(error, UnexpectedType)
+    assert str(error) == (
+        "error_response may not be sent here; expected one of: heartbeat_request, register_request"
+    )
+
+
+@given(st.uuids(), st.text(max_size=20), st.text(max_size=20))
+def test_derived_ids_are_the_same_each_time_and_differ_by_name(origin: UUID, name: str, other: str) -> None:
+    assert derived_id(origin, name) == derived_id(origin, name)
+    assert (derived_id(origin, name) == derived_id(origin, other)) == (name == other)
+    assert derived_id(origin, name) != origin
+
+
+def test_new_ids_are_new() -> None:
+    assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_messages_cannot_be_changed() -> None:
+    message = decode(register())
+    with pytest.raises(AttributeError):
+        message.message_id = new_id()  # type: ignore[misc]
+
+
+def test_lists_are_not_shared_between_messages() -> None:
+    fields = {"type": "status_update", "message_id": AN_ID, "timestamp": AT, "cp_id": "A", "status": "ACTIVE"}
+    one, other = (decode(as_bytes(fields | {"engine_connected": True})) for _ in range(2))
+    assert isinstance(one, StatusUpdate)
+    assert isinstance(other, StatusUpdate)
+    assert one.unsettled_session_ids is not other.unsettled_session_ids
