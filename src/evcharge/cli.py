@@ -185,9 +185,20 @@ def monitor(
     central: options.Central = Address("localhost", 5000),  # noqa: B008
     key: Annotated[
         str,
-        options.option("--key", "The key that `evcharge cp add` printed.", show_default=False),
+        options.option(
+            "--key",
+            "The key that `evcharge cp add` printed.",
+            show_default=False,
+            parser=options.parse_text,
+            metavar="KEY",
+        ),
     ] = "",
-    location: Annotated[str, options.option("--location", "Where the charge point stands, for people.")] = "",
+    location: Annotated[
+        str,
+        options.option(
+            "--location", "Where the charge point stands, for people.", parser=options.parse_text, metavar="TEXT"
+        ),
+    ] = "",
     price: options.Price = Decimal("0.30"),
     currency: options.Currency = "EUR",
     max_power: options.MaxPowerKw = 22.0,

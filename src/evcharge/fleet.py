@@ -11,8 +11,10 @@ from structlog.typing import FilteringBoundLogger
 from evcharge.domain.battery import Battery
 from evcharge.engine.charger import ChargerConfig
 from evcharge.engine.service import Engine, EngineConfig, RecordSink
+from evcharge.errors import UsageError
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
+from evcharge.protocol.messages import is_id
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 
@@ -101,4 +103,6 @@ class Fleet:
 def fleet_ids(prefix: str, count: int) -> list[str]:
     """`CP001`, `CP002`, …; as many digits as the last one needs, at least three."""
     digits = max(3, len(str(count)))
+    if not is_id(f"{prefix}{count:0{digits}d}"):
+        raise UsageError(f"the prefix {prefix!a} is too long for ids of at most 64 characters")
     return [f"{prefix}{number:0{digits}d}" for number in range(1, count + 1)]

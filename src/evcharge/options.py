@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, is_id
+from evcharge.protocol import messages
+from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
 from evcharge.transport.tcp import Address
 
 
@@ -16,7 +17,9 @@ def option(flag: str, help: str, **settings: Any) -> Any:
     return typer.Option(flag, help=help, envvar=f"EVCHARGE_{name}", **settings)
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str | Address) -> Address:
+    if isinstance(text, Address):  # Typer passes defaults through the parser, too
+        return text
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -48,8 +51,16 @@ def parse_price(text: str) -> Decimal:
 
 
 def parse_currency(text: str) -> str:
-    if len(text) != 3 or not text.isascii() or not text.isupper():
+    if not fits(text, messages.Currency):
         raise typer.BadParameter(f"expected three capital letters such as EUR, not {text!a}")
+    return text
+
+
+def parse_text(text: str) -> str:
+    if not fits(text, messages.Text) or not text.isprintable():
+        raise typer.BadParameter(
+            f"expected at most {messages.MAX_TEXT} characters, none of them a control character, not {text[:60]!a}"
+        )
     return text
 
 

@@ -1,4 +1,4 @@
-"""docs/protocol.md says of every message, field, code and topic what the code says; a failure tells what to mend."""
+"""docs/protocol.md says of each message, field, code and topic what the code says; a failure says what to mend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from msgspec import inspect
 
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_LOST, ENGINE_SILENT
-from evcharge.domain.network import KAFKA_ROUTES, MONITOR_ROUTES
+from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import WIRE_ERRORS

@@ -29,7 +29,7 @@ class Shell:
 
     def __init__(self, commands: dict[str, Command], prompt: str = "") -> None:
         self._commands = commands
-        self._prompt = prompt if sys.stdin.isatty() else ""
+        self._prompt = prompt if sys.stdin is not None and sys.stdin.isatty() else ""
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -78,7 +78,8 @@ class Shell:
         # Not through sys.stdin: a thread that waits in it would keep the interpreter from ending.
         rest = b""
         try:
-            while data := os.read(0, READ_BYTES):
+            # Without a stdin its number may be another file's by now.
+            while sys.stdin is not None and (data := os.read(0, READ_BYTES)):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     loop.call_soon_threadsafe(self._lines.put_nowait, line.decode(errors="replace"))

@@ -427,13 +427,18 @@ def _undecodable(data: bytes, problem: Exception) -> Undecodable:
     return Undecodable(error, _uuid_or_none(envelope.message_id), driver_id)
 
 
-def is_id(value: Any) -> bool:
-    """Whether `value` is an identifier that may cross the wire."""
+def fits(value: Any, field_type: Any) -> bool:
+    """Whether `value` may cross the wire in a field of this type."""
     try:
-        msgspec.convert(value, Id)
+        msgspec.convert(value, field_type)
     except msgspec.ValidationError:
         return False
     return True
+
+
+def is_id(value: Any) -> bool:
+    """Whether `value` is an identifier that may cross the wire."""
+    return fits(value, Id)
 
 
 def _uuid_or_none(value: Any) -> UUID | None:

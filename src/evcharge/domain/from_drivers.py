@@ -1,0 +1,190 @@
+"""How Central takes what a driver asks for, over Kafka or at the charge point itself."""
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.instant import Instant
+from evcharge.domain.replies import start_command, status_of, stop_command
+from evcharge.domain.session import Session
+from evcharge.domain.status import Status
+from evcharge.errors import (
+    ChargePointBusy,
+    ChargePointFaulty,
+    ChargePointUnavailable,
+    DriverBusy,
+    NoOpenSession,
+    NotYours,
+    OutOfService,
+    RequestExpired,
+    UnknownChargePoint,
+    UnknownDriver,
+    WireError,
+)
+from evcharge.protocol.messages import (
+    AvailableCpsRequest,
+    AvailableCpsResponse,
+    ChargeRequest,
+    ChargeRequestResponse,
+    ChargingHistoryRequest,
+    ChargingStatusRequest,
+    CpInfo,
+    Message,
+    StopChargingRequest,
+    StopChargingResponse,
+    derived_id,
+)
+
+if TYPE_CHECKING:
+    from evcharge.domain.network import Network
+
+
+def on_charge_request(net: "Network", request: ChargeRequest, connection: int | None, now: Instant) -> None:
+    if net.repeated(request, connection):
+        return
+    _check_age(net, request, now)
+    _check_driver(net, request.driver_id)
+    cp = _available_charge_point(net, request.cp_id)
+    running = net.session_of.get(request.driver_id)
+    if running is not None:
+        raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
+    session = Session(
+        session_id=derived_id(request.message_id, "session"),
+        request_id=request.message_id,
+        cp_id=cp.cp_id,
+        driver_id=request.driver_id,
+        target_energy_wh=request.energy_wh,
+        price_per_kwh=cp.price_per_kwh,
+        currency=cp.currency,
+        requested_at=now.utc,
+    )
+    net.keep(session, now)
+    net.store(session)
+    net.note("session_authorised", session_id=session.session_id, cp_id=cp.cp_id, driver_id=request.driver_id)
+    answer = ChargeRequestResponse(
+        message_id=derived_id(request.message_id, "answer"),
+        timestamp=now.utc,
+        in_reply_to=request.message_id,
+        driver_id=request.driver_id,
+        cp_id=cp.cp_id,
+        accepted=True,
+        session_id=session.session_id,
+        price_per_kwh=session.price_per_kwh,
+        currency=session.currency,
+    )
+    net.answer(request, answer, connection)
+    net.command(cp, start_command(session, now))
+
+
+def _check_age(net: "Network", request: Message, now: Instant) -> None:
+    age_s = (now.utc - request.timestamp).total_seconds()
+    if age_s > net.policy.request_max_age_s:
+        raise RequestExpired(
+            f"the request was made {age_s:.0f} s ago; older than {net.policy.request_max_age_s:g} s is refused"
+        )
+
+
+def _check_driver(net: "Network", driver_id: str) -> None:
+    if driver_id in net.known.drivers:
+        return
+    if not net.policy.open_registration:
+        raise UnknownDriver(f"there is no driver {driver_id}")
+    net.known.drivers.add(driver_id)
+    net.out.drivers.add(driver_id)
+
+
+def _available_charge_point(net: "Network", cp_id: str) -> ChargePoint:
+    cp = net.charge_points.get(cp_id)
+    if cp is None or cp.removed:
+        raise UnknownChargePoint(f"there is no charge point {cp_id}")
+    error = _unavailable(net, cp)
+    if error is not None:
+        raise error
+    return cp
+
+
+def _unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
+    """Why nobody can start a charge at this charge point now; None if one can."""
+    if cp.out_of_service:
+        return OutOfService(f"{cp.cp_id} has been taken out of service by its operator")
+    if cp.cp_id in net.session_at:
+        return ChargePointBusy(f"{cp.cp_id} is taken by another charge")
+    if cp.status is Status.FAULTY:
+        return ChargePointFaulty(f"{cp.cp_id} is faulty: {', '.join(sorted(cp.faults))}")
+    if cp.status is not Status.ACTIVE:
+        return ChargePointUnavailable(f"{cp.cp_id} is not connected")
+    return None
+
+
+def on_stop_request(net: "Network", request: StopChargingRequest, connection: int | None, now: Instant) -> None:
+    if net.repeated(request, connection):
+        return
+    _check_age(net, request, now)
+    session = net.sessions.get(request.session_id)
+    if session is None:
+        raise NoOpenSession(f"no session {request.session_id} is open")
+    if session.driver_id != request.driver_id:
+        raise NotYours(f"the session {request.session_id} is another driver's")
+    cp = net.charge_points[session.cp_id]
+    session.stop_requested = True
+    net.store(session)
+    answer = StopChargingResponse(
+        message_id=derived_id(request.message_id, "answer"),
+        timestamp=now.utc,
+        in_reply_to=request.message_id,
+        driver_id=request.driver_id,
+        cp_id=session.cp_id,
+        session_id=session.session_id,
+        accepted=True,
+        reason=None if cp.connection is not None else f"{cp.cp_id} is offline; it stops when it is back",
+    )
+    net.answer(request, answer, connection)
+    net.command(cp, stop_command(session, now))
+
+
+def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: int | None, now: Instant) -> None:
+    page: list[CpInfo] = []
+    next_after = None
+    for cp_id in net.cp_ids[bisect_right(net.cp_ids, request.after) :]:
+        cp = net.charge_points[cp_id]
+        available = _unavailable(net, cp) is None
+        if cp.removed or not (available or request.all):
+            continue
+        if len(page) == request.limit:
+            next_after = page[-1].cp_id
+            break
+        page.append(
+            CpInfo(
+                cp_id=cp_id,
+                location=cp.location,
+                status=cp.status,
+                available=available,
+                price_per_kwh=cp.price_per_kwh,
+                currency=cp.currency,
+                max_power_w=cp.max_power_w,
+            )
+        )
+    response = AvailableCpsResponse(
+        message_id=derived_id(request.message_id, "answer"),
+        timestamp=now.utc,
+        in_reply_to=request.message_id,
+        driver_id=request.driver_id,
+        charge_points=page,
+        next_after=next_after,
+    )
+    net.reply(response, connection, request.driver_id)
+
+
+def on_status_request(
+    net: "Network", request: ChargingStatusRequest, connection: int | None, now: Instant
+) -> None:
+    session = net.session_of.get(request.driver_id)
+    if session is None:
+        raise NoOpenSession(f"{request.driver_id} has no charge running")
+    net.reply(status_of(session, request.message_id, now), connection, request.driver_id)
+
+
+def on_history_request(
+    net: "Network", request: ChargingHistoryRequest, connection: int | None, now: Instant
+) -> None:
+    net.out.histories.append(request)

@@ -1,0 +1,101 @@
+"""How Central takes readings and completions, which come through Monitor and Kafka alike, and count once."""
+
+from typing import TYPE_CHECKING
+
+from evcharge.domain.decisions import (
+    Frame,
+    MeterValue,
+)
+from evcharge.domain.instant import Instant
+from evcharge.domain.replies import receipt_of
+from evcharge.domain.session import END_EVENTS, FROM_CHARGE_POINT, Session, SessionEvent, SessionStatus
+from evcharge.errors import (
+    InvalidField,
+    NotYours,
+    UnknownSession,
+)
+from evcharge.protocol.messages import (
+    ChargeCompletion,
+    ChargingData,
+)
+
+if TYPE_CHECKING:
+    from evcharge.domain.network import Network
+
+
+def on_reading(net: "Network", reading: ChargingData, connection: int | None, now: Instant) -> None:
+    session = net.sessions.get(reading.session_id)
+    if session is None:
+        net.count("late_reading")
+        return
+    if session.cp_id != reading.cp_id:
+        raise NotYours(f"the session {session.session_id} is at another charge point")
+    if reading.seq > session.last_seq and reading.energy_wh < session.energy_wh:
+        raise InvalidField(f"the meter of session {session.session_id} ran backwards")
+    if session.status is SessionStatus.AUTHORISED:
+        net.begin(session, reading.timestamp, now)
+    if not session.meter(reading.seq, reading.energy_wh, reading.power_w, reading.soc_percent):
+        net.count("repeated_reading")
+        return
+    session.last_heard_s = now.monotonic_s
+    net.last_readings[session.session_id] = reading
+    stored_at = net.stored_at.get(session.session_id)
+    if stored_at is None or (reading.timestamp - stored_at).total_seconds() >= net.policy.meter_value_interval_s:
+        net.stored_at[session.session_id] = reading.timestamp
+        net.out.meter_values.append(MeterValue.of(reading))
+    net.store(session)
+    net.moved[session.session_id] = session
+
+
+def on_completion(net: "Network", completion: ChargeCompletion, connection: int | None, now: Instant) -> None:
+    session = net.sessions.get(completion.session_id) or net.known.sessions.get(completion.session_id)
+    if session is None:
+        raise UnknownSession(f"there is no session {completion.session_id}")
+    if session.cp_id != completion.cp_id:
+        raise NotYours(f"the session {completion.session_id} is at another charge point")
+    if completion.end_reason not in FROM_CHARGE_POINT:
+        raise InvalidField(f"`end_reason` {completion.end_reason} is for Central alone to give")
+    if not session.is_open:
+        _complete_again(net, session, completion, connection, now)
+        return
+    if session.status is SessionStatus.AUTHORISED and (
+        completion.energy_wh > 0 or END_EVENTS[completion.end_reason] is SessionEvent.ENDED
+    ):
+        net.begin(session, completion.started_at, now)
+    # A cut of power can cost the meter its last second; what it had already told us stands.
+    if session.meter(completion.seq, completion.energy_wh, 0, completion.soc_percent):
+        net.out.meter_values.append(_last_value(session, completion))
+    net.end(session, completion.end_reason, completion.ended_at, now, completion.message_id)
+
+
+def _complete_again(
+    net: "Network", session: Session, completion: ChargeCompletion, connection: int | None, now: Instant
+) -> None:
+    """A completion of a session that has ended: by its other way, again, or after Central gave it up."""
+    if session.status is not SessionStatus.COMPLETED and session.settle(
+        completion.seq, completion.energy_wh, completion.end_reason
+    ):
+        net.store(session)
+        net.out.meter_values.append(_last_value(session, completion))
+        net.publish_receipt(session, completion.message_id, now)
+        net.note(
+            "session_settled",
+            session_id=session.session_id,
+            energy_wh=session.energy_wh,
+            revision=session.revision,
+        )
+    cp = net.charge_points.get(session.cp_id)
+    to = connection if connection is not None else (cp.connection if cp is not None else None)
+    if to is not None:
+        net.out.frames.append(Frame(to, receipt_of(session, completion.message_id, now)))
+
+
+def _last_value(session: Session, completion: ChargeCompletion) -> MeterValue:
+    return MeterValue(
+        session.session_id,
+        completion.seq,
+        completion.energy_wh,
+        0,
+        completion.soc_percent,
+        completion.ended_at,
+    )

@@ -1,0 +1,220 @@
+"""How Central takes what a Monitor says: who it is, how it fares, what came of commands."""
+
+from bisect import insort
+from typing import TYPE_CHECKING
+
+from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.decisions import (
+    Closing,
+    FaultCleared,
+    FaultOpened,
+    Frame,
+)
+from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
+from evcharge.domain.instant import Instant
+from evcharge.domain.replies import start_command, stop_command
+from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.status import Event, Status
+from evcharge.errors import (
+    AuthenticationFailed,
+    ConnectionReplaced,
+    InvalidField,
+    NotYours,
+    UnknownSession,
+)
+from evcharge.protocol.messages import (
+    AuthRequest,
+    AuthResponse,
+    CommandResponse,
+    ErrorResponse,
+    FaultNotification,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    RecoveryNotification,
+    RegisterRequest,
+    RegisterResponse,
+    StatusUpdate,
+    StopChargingCommand,
+    derived_id,
+)
+
+if TYPE_CHECKING:
+    from evcharge.domain.network import Network
+
+
+def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
+    row = net.known.charge_points.get(request.cp_id)
+    if row is None or (row.key_hash is None and not row.removed):
+        admitted = net.policy.open_registration
+    else:
+        admitted = row.admits(request.key)
+    known = net.charge_points.get(request.cp_id)
+    if known is not None and row is not None:
+        known.removed = row.removed
+        known.key_hash = row.key_hash
+    if not admitted:
+        raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
+    if net.admitted.get(connection, request.cp_id) != request.cp_id:
+        raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")
+    if known is None and row is not None:
+        _add_charge_point(net, row)
+    net.admitted[connection] = request.cp_id
+    net.out.frames.append(
+        Frame(
+            connection,
+            AuthResponse(
+                message_id=derived_id(request.message_id, "answer"),
+                timestamp=now.utc,
+                in_reply_to=request.message_id,
+                accepted=True,
+            ),
+        )
+    )
+
+
+def _add_charge_point(net: "Network", cp: ChargePoint) -> None:
+    net.charge_points[cp.cp_id] = cp
+    insort(net.cp_ids, cp.cp_id)
+
+
+def on_register(net: "Network", request: RegisterRequest, connection: int, now: Instant) -> None:
+    cp = net.charge_points.get(request.cp_id)
+    if cp is None:
+        cp = ChargePoint(request.cp_id)
+        _add_charge_point(net, cp)
+    if cp.connection is not None and cp.connection != connection:
+        replaced = ConnectionReplaced(f"{cp.cp_id} has connected anew")
+        net.out.closings.append(Closing(cp.connection, replaced))
+        net.connection_ended(cp.connection, str(replaced), now)
+    cp.location = request.location
+    cp.price_per_kwh = request.price_per_kwh
+    cp.currency = request.currency
+    cp.max_power_w = request.max_power_w
+    net.out.charge_points[cp.cp_id] = cp
+    if cp.connection is None:
+        cp.connection = connection
+        cp.settling = True
+        cp.last_heard_s = now.monotonic_s
+        net.unregistered.discard(connection)
+        net.registered[connection] = cp
+        net.take(cp, Event.REGISTERED)
+        net.out.faults.append(FaultCleared(cp.cp_id, CONNECTION_LOST, now.utc))
+        net.watch_heartbeat(cp, now)
+    net.out.frames.append(
+        Frame(
+            connection,
+            RegisterResponse(
+                message_id=derived_id(request.message_id, "answer"),
+                timestamp=now.utc,
+                in_reply_to=request.message_id,
+                accepted=True,
+                status=cp.status,
+                out_of_service=cp.out_of_service,
+            ),
+        )
+    )
+
+
+def on_heartbeat(net: "Network", request: HeartbeatRequest, connection: int, now: Instant) -> None:
+    net.out.frames.append(
+        Frame(
+            connection,
+            HeartbeatResponse(
+                message_id=derived_id(request.message_id, "answer"),
+                timestamp=now.utc,
+                in_reply_to=request.message_id,
+            ),
+        )
+    )
+
+
+def on_status(net: "Network", update: StatusUpdate, connection: int, now: Instant) -> None:
+    if not update.engine_connected:
+        return
+    cp = net.registered[connection]
+    session = net.session_at.get(cp.cp_id)
+    if cp.settling:
+        cp.settling = False
+        if session is not None:
+            _settle(net, cp, session, update, now)
+    if update.session_id is not None and update.session_id not in net.sessions:
+        # It charges for a session that Central has closed: its completion will say what is still to be billed.
+        net.command(
+            cp,
+            StopChargingCommand(
+                message_id=derived_id(update.session_id, "stop"),
+                timestamp=now.utc,
+                cp_id=cp.cp_id,
+                session_id=update.session_id,
+            ),
+        )
+
+
+def _settle(net: "Network", cp: ChargePoint, session: Session, update: StatusUpdate, now: Instant) -> None:
+    """Bring the session that Central holds open in line with what the charge point says of it."""
+    if update.session_id == session.session_id:
+        if session.status is SessionStatus.AUTHORISED:
+            net.begin(session, now.utc, now)
+        else:
+            net.show_charging(session)
+        if session.stop_requested:
+            net.command(cp, stop_command(session, now))
+    elif session.session_id in update.unsettled_session_ids:
+        pass  # Its completion is on the way.
+    elif session.status is SessionStatus.AUTHORISED and session.stop_requested:
+        net.end(session, EndReason.STOPPED, now.utc, now)
+    elif session.status is SessionStatus.AUTHORISED:
+        net.command(cp, start_command(session, now))
+    else:
+        net.end(session, EndReason.LOST_BY_CHARGE_POINT, now.utc, now)
+
+
+def on_fault(net: "Network", fault: FaultNotification, connection: int, now: Instant) -> None:
+    cp = net.registered[connection]
+    if fault.fault_code == CONNECTION_LOST:
+        raise InvalidField(f"`fault_code` {CONNECTION_LOST} is for Central alone to use")
+    if fault.fault_code not in cp.faults:
+        cp.faults.add(fault.fault_code)
+        net.out.faults.append(FaultOpened(cp.cp_id, fault.fault_code, fault.description, now.utc))
+    cp.settling = True
+    if cp.status is not Status.FAULTY:
+        net.take(cp, Event.FAULT_DETECTED, fault=fault.fault_code, description=fault.description)
+    session = net.session_at.get(cp.cp_id)
+    if fault.fault_code == ENGINE_SILENT and session is not None:
+        net.end(session, EndReason.ENGINE_LOST, now.utc, now)
+
+
+def on_recovery(net: "Network", recovery: RecoveryNotification, connection: int, now: Instant) -> None:
+    cp = net.registered[connection]
+    if recovery.fault_code not in cp.faults:
+        return
+    cp.faults.discard(recovery.fault_code)
+    net.out.faults.append(FaultCleared(cp.cp_id, recovery.fault_code, now.utc))
+    if not cp.faults and cp.status is Status.FAULTY:
+        net.take(cp, Event.FAULT_CLEARED, description=recovery.description)
+        session = net.session_at.get(cp.cp_id)
+        if session is not None and session.status is SessionStatus.CHARGING and not cp.settling:
+            net.show_charging(session)  # The account that it goes on has come before.
+
+
+def on_command_response(net: "Network", response: CommandResponse, connection: int, now: Instant) -> None:
+    session = net.sessions.get(response.session_id) if response.session_id is not None else None
+    if session is None:
+        return  # The session has ended in the meantime; its completion took the faster way.
+    if session.cp_id != response.cp_id:
+        raise NotYours(f"the session {session.session_id} is at another charge point")
+    if response.in_reply_to == derived_id(session.session_id, "start"):
+        if session.status is not SessionStatus.AUTHORISED:
+            return
+        if response.accepted:
+            net.begin(session, response.timestamp, now)
+        else:
+            net.note("start_rejected", session_id=session.session_id, reason=response.reason)
+            net.end(session, EndReason.START_REJECTED, now.utc, now)
+    elif not response.accepted and response.code == UnknownSession.code:
+        net.end(session, EndReason.LOST_BY_CHARGE_POINT, now.utc, now)
+
+
+def on_error(net: "Network", error: ErrorResponse, connection: int | None, now: Instant) -> None:
+    net.count("error_received")
+    net.note("error_received", code=error.code, reason=error.reason)

@@ -1,0 +1,122 @@
+"""What follows from a session, or from a refusal, as messages."""
+
+from typing import Any
+from uuid import UUID
+
+from evcharge.domain.instant import Instant
+from evcharge.domain.session import Session
+from evcharge.domain.status import Status
+from evcharge.errors import (
+    WireError,
+)
+from evcharge.protocol import messages
+from evcharge.protocol.messages import (
+    AuthRequest,
+    AuthResponse,
+    ChargeCompletionResponse,
+    ChargeRequest,
+    ChargeRequestResponse,
+    ChargingStatusUpdate,
+    ErrorResponse,
+    Message,
+    RegisterRequest,
+    RegisterResponse,
+    StartChargingCommand,
+    StopChargingCommand,
+    StopChargingRequest,
+    StopChargingResponse,
+    derived_id,
+)
+
+
+def start_command(session: Session, now: Instant) -> StartChargingCommand:
+    return StartChargingCommand(
+        message_id=derived_id(session.session_id, "start"),
+        timestamp=now.utc,
+        cp_id=session.cp_id,
+        session_id=session.session_id,
+        driver_id=session.driver_id,
+        energy_wh=session.target_energy_wh,
+    )
+
+
+def stop_command(session: Session, now: Instant) -> StopChargingCommand:
+    return StopChargingCommand(
+        message_id=derived_id(session.session_id, "stop"),
+        timestamp=now.utc,
+        cp_id=session.cp_id,
+        session_id=session.session_id,
+    )
+
+
+def status_of(session: Session, in_reply_to: UUID | None, now: Instant) -> ChargingStatusUpdate:
+    return ChargingStatusUpdate(
+        message_id=messages.new_id(),
+        timestamp=now.utc,
+        in_reply_to=in_reply_to,
+        driver_id=session.driver_id,
+        cp_id=session.cp_id,
+        session_id=session.session_id,
+        status=session.status,
+        energy_wh=session.energy_wh,
+        power_w=session.power_w,
+        cost=session.cost,
+        currency=session.currency,
+        target_energy_wh=session.target_energy_wh,
+        soc_percent=session.soc_percent,
+        started_at=session.started_at,
+    )
+
+
+def receipt_of(session: Session, in_reply_to: UUID | None, now: Instant) -> ChargeCompletionResponse:
+    """The receipt of an ended session; the same `message_id` for the same revision, however often it is sent."""
+    if session.end_reason is None or session.ended_at is None:
+        raise ValueError(f"the session {session.session_id} has not ended")
+    return ChargeCompletionResponse(
+        message_id=derived_id(session.session_id, f"receipt {session.revision}"),
+        timestamp=now.utc,
+        in_reply_to=in_reply_to,
+        cp_id=session.cp_id,
+        session_id=session.session_id,
+        driver_id=session.driver_id,
+        status=session.status,
+        end_reason=session.end_reason,
+        energy_wh=session.energy_wh,
+        price_per_kwh=session.price_per_kwh,
+        cost=session.cost,
+        currency=session.currency,
+        requested_at=session.requested_at,
+        started_at=session.started_at,
+        ended_at=session.ended_at,
+        revision=session.revision,
+    )
+
+
+def refusal_of(message: Message, error: WireError, now: Instant) -> Message:
+    """The reply that says no, of the type that the sender of `message` waits for."""
+    refused: dict[str, Any] = {
+        "message_id": derived_id(message.message_id, "answer"),
+        "timestamp": now.utc,
+        "in_reply_to": message.message_id,
+        "code": error.code,
+        "reason": messages.shown(str(error)),
+    }
+    match message:
+        case AuthRequest():
+            return AuthResponse(accepted=False, **refused)
+        case RegisterRequest():
+            return RegisterResponse(accepted=False, status=Status.DISCONNECTED, **refused)
+        case ChargeRequest():
+            return ChargeRequestResponse(
+                accepted=False, driver_id=message.driver_id, cp_id=message.cp_id, **refused
+            )
+        case StopChargingRequest():
+            return StopChargingResponse(
+                accepted=False,
+                driver_id=message.driver_id,
+                cp_id=message.cp_id,
+                session_id=message.session_id,
+                **refused,
+            )
+        case _:
+            return ErrorResponse(**refused)
