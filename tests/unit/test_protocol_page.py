@@ -1,4 +1,4 @@
-"""docs/protocol.md says of each message, field, code and topic what the code says; a failure says what to mend."""
+"""docs/protocol.md says of messages, fields, codes and topics what the code says; a failure tells what to mend."""
 
 from __future__ import annotations
 
@@ -161,6 +161,13 @@ def check_fields(table: Table, cls: type, where: str) -> None:
 
 
 # Messages
+
+
+def test_every_link_leads_somewhere() -> None:
+    targets = set(re.findall(r"\]\(([^)]+)\)", TEXT))
+    anchors = {"#" + section.title.lower().replace(" ", "-") for section in SECTIONS}
+    broken = [target for target in targets - anchors if not (PAGE.parent / target).exists()]
+    assert sorted(broken) == [], f"mend these links of {HERE}"
 
 
 def test_every_message_has_one_section() -> None:

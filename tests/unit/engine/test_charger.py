@@ -454,6 +454,7 @@ def test_a_stop_command_ends_the_charge_with_what_was_delivered() -> None:
     assert of(outcome, CommandResponse)[0].accepted
     completion = the_completion(outcome)
     assert (completion.energy_wh, completion.end_reason) == (110, EndReason.STOPPED)  # 36 s of 11 kW
+    assert completion.soc_percent == 50.2
     assert completion.started_at == datetime(2026, 1, 1, tzinfo=UTC)
     assert completion.ended_at == datetime(2026, 1, 1, 0, 0, 36, tzinfo=UTC)
     assert (completion.cp_id, completion.session_id, completion.driver_id) == ("CP001", SESSION, "D1")

@@ -200,6 +200,11 @@ def test_a_file_of_whole_lines_that_cannot_be_read_is_not_thrown_away(tmp_path: 
     """It is money: a person may still make something of it, or an older evcharge reads a newer one's journal."""
     path = written(tmp_path, reading(0))
     path.write_bytes(spoilt)
+    journal = Journal(tmp_path, "CP001")
+    assert journal.unsettled() == []
+    (kept,) = journal.unreadable
+    assert kept.read_bytes() == spoilt
+    journal.close()
     assert reloaded(tmp_path) == []
     assert [file.read_bytes() for file in path.parent.iterdir() if file.name != "lock"] == [spoilt]
 
@@ -236,15 +241,26 @@ def test_a_receipt_for_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_settled_session_frees_its_descriptor(tmp_path: Path) -> None:
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_no_session_keeps_a_descriptor_once_it_is_settled_or_set_aside(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "CP001")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for number in range(20):
         session_id = UUID(int=number)
         journal.write(completion(session_id))
-        journal.settle(session_id)
-    assert len(os.listdir("/proc/self/fd")) == before
+        journal.sync_folder()
+        (journal.settle if number % 2 else journal.set_aside)(session_id)
+    assert open_files() == before
     journal.close()
+
+
+def test_a_closed_journal_keeps_no_descriptor(tmp_path: Path) -> None:
+    before = open_files()
+    written(tmp_path, completion(), completion(OTHER_SESSION))
+    assert open_files() == before
 
 
 def test_a_session_that_central_refuses_is_set_aside_and_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict, TypeVar
@@ -52,6 +53,7 @@ from evcharge.protocol.messages import (
     StartChargingCommand,
     StatusUpdate,
     StopChargingCommand,
+    decode,
     encode,
 )
 
@@ -95,7 +97,7 @@ class Bench:
                 assert then in TRANSITIONS[before].values(), f"{before} to {then} is no transition of the seed"
                 self.states.append((before, then))
             if isinstance(action, ToCentral | ToEngine):
-                encode(action.message)
+                assert decode(encode(action.message)) == action.message
         self.actions += actions
 
     def took(self) -> list[Action]:
@@ -217,9 +219,9 @@ def of(messages: list[Message], kind: type[M]) -> list[M]:
     return [message for message in messages if isinstance(message, kind)]
 
 
-def working() -> Bench:
+def working(config: MonitorConfig = CONFIG) -> Bench:
     """A Bench where all is well: registered, with an Engine, nothing under way."""
-    bench = Bench()
+    bench = Bench(config)
     bench.ready()
     bench.register()
     bench.took()
@@ -277,7 +279,7 @@ def test_it_tells_its_status_when_it_has_registered() -> None:
 
 
 def test_it_sends_a_heartbeat_each_30_seconds() -> None:
-    bench = working()
+    bench = working(replace(CONFIG, health_interval_s=1e6))
     beats: list[float] = []
     for second in range(1, 301):
         bench.wait(1)
@@ -357,6 +359,8 @@ def test_a_central_that_is_silent_for_three_heartbeats_is_dropped() -> None:
     (drop,) = drops_of_central(bench)
     assert drop.error.code == "peer_silent"
     assert "90 s" in str(drop.error)
+    bench.wait(5)  # as long as the link takes to close
+    assert drops_of_central(bench) == []
 
 
 def drops_of_central(bench: Bench) -> list[DropCentral]:
@@ -395,6 +399,15 @@ def test_a_central_that_does_not_answer_the_registration_is_dropped_after_10_sec
     assert drops_of_central(bench) == []
     bench.wait(0.1)
     assert len(drops_of_central(bench)) == 1
+
+
+def test_the_time_that_central_has_begins_when_it_is_connected() -> None:
+    bench = Bench()
+    bench.wait(60)
+    assert drops_of_central(bench) == []
+    bench.connect_central()
+    bench.wait(9.9)
+    assert drops_of_central(bench) == []
 
 
 def test_a_central_that_is_gone_is_not_dropped() -> None:
@@ -492,12 +505,14 @@ def test_an_engine_that_belongs_to_another_is_not_used() -> None:
     bench.accept_init(accepted=False)
     actions = bench.took()
     assert EngineSettled() not in actions
-    assert [action.event for action in actions if isinstance(action, Note)] == ["engine_refuses_charge_point"]
+    assert [action for action in actions if isinstance(action, Note)] == [
+        Note("engine_refuses_charge_point", {"reason": "no"}, problem=True)
+    ]
     assert not bench.relay.engine_ready
 
 
 def test_the_engine_is_checked_each_30_seconds() -> None:
-    bench = working()
+    bench = working(replace(CONFIG, heartbeat_interval_s=1e6))
     bench.took()
     checks: list[float] = []
     for second in range(1, 151):
@@ -567,6 +582,28 @@ def test_an_engine_that_is_not_there_when_central_is_is_reported() -> None:
     assert [fault.fault_code for fault in of(sent, FaultNotification)] == ["engine_lost"]
     assert of(sent, StatusUpdate)[-1].status is Status.FAULTY
     assert not of(sent, StatusUpdate)[-1].engine_connected
+
+
+def test_it_walks_to_faulty_through_active_when_it_registers_with_a_fault() -> None:
+    bench = Bench()
+    bench.register()
+    assert bench.states == [(Status.DISCONNECTED, Status.ACTIVE), (Status.ACTIVE, Status.FAULTY)]
+
+
+def test_an_engine_that_never_comes_is_silent_after_90_seconds() -> None:
+    bench = Bench()
+    bench.wait(89.9)
+    assert bench.relay.faults == {}
+    bench.wait(0.2)
+    assert set(bench.relay.faults) == {"engine_silent"}
+    assert drops_of_engine(bench) == []
+
+
+def test_an_engine_that_is_gone_is_not_dropped() -> None:
+    bench = working()
+    bench.lose_engine()
+    bench.wait(300)
+    assert drops_of_engine(bench) == []
 
 
 def test_a_lost_engine_is_reported_once() -> None:
@@ -708,6 +745,14 @@ def test_a_fault_is_reported_once() -> None:
     bench.engine(bench.fault("overheated"))
     bench.engine(bench.account(healthy=False, fault_code="overheated"))
     assert len(of(bench.to_central(), FaultNotification)) == 1
+
+
+def test_a_fault_is_a_problem_and_a_recovery_is_none() -> None:
+    bench = working()
+    bench.engine(bench.fault("overheated"))
+    bench.engine(bench.recovery("overheated"))
+    problems = {action.event: action.problem for action in bench.took() if isinstance(action, Note)}
+    assert problems == {"fault": True, "state": False, "recovery": False}
 
 
 def test_a_recovery_of_what_was_no_fault_is_none() -> None:
@@ -981,11 +1026,11 @@ def test_an_unexpected_message_of_the_engine_is_answered() -> None:
 def test_an_error_is_never_answered_with_an_error() -> None:
     bench = working()
     bench.engine(ErrorResponse(**bench.head(), code="bad_json", reason="what?"))
-    assert bench.notes() == ["engine_refuses"]
+    assert bench.took() == [Note("engine_refuses", {"code": "bad_json", "reason": "what?"}, problem=True)]
     bench.lose_engine()
     bench.took()
     bench.central(ErrorResponse(**bench.head(), code="bad_json", reason="what?"))
-    assert bench.notes() == ["central_refuses"]
+    assert bench.took() == [Note("central_refuses", {"code": "bad_json", "reason": "what?"}, problem=True)]
 
 
 # Anything, in any order

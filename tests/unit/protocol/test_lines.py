@@ -80,6 +80,12 @@ def test_any_bytes_raise_nothing_but_the_two_errors(stream: bytes, cuts: list[in
     assert parse(chunks_of(stream, cuts), eof, SMALL_LIMIT) == expected(stream, eof, SMALL_LIMIT)
 
 
+@pytest.mark.parametrize("stream", [b"\nabcdefgh\n", b"a\n\nabcdefgh\n", b"\n\n\nabcdefgh\n"])
+def test_an_empty_line_takes_nothing_from_the_limit_of_the_next(stream: bytes) -> None:
+    assert parse([stream], True, SMALL_LIMIT) == expected(stream, True, SMALL_LIMIT)
+    assert parse([stream[:1], stream[1:]], True, SMALL_LIMIT) == expected(stream, True, SMALL_LIMIT)
+
+
 @given(STREAMS)
 def test_byte_by_byte_is_as_good_as_in_one_piece(stream: bytes) -> None:
     one_by_one = [stream[i : i + 1] for i in range(len(stream))]
