@@ -116,7 +116,7 @@ def test_a_driver_asks_at_the_charge_point_itself(world: World) -> None:
     eventually(lambda: world.until_session("failed"), "the start without a vehicle failed")
     failed = world.session()
     assert failed is not None
-    assert failed["end_reason"] == "start_rejected"
+    assert failed["end_reason"] == "no_vehicle"
     world.until_status("CP001", "ACTIVE")
 
 

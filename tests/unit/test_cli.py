@@ -422,7 +422,7 @@ def test_addresses(text: str, address: Address) -> None:
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["0", "0.30", "1000", "0.123456", "1e2"])
+@pytest.mark.parametrize("text", ["0", "0.30", "1000", "0.123456", "1e-2"])
 def test_prices(text: str) -> None:
     assert options.parse_price(text) == Decimal(text)
 

@@ -45,7 +45,7 @@ from evcharge.protocol.messages import (
     Undecodable,
     derived_id,
 )
-from evcharge.protocol.topics import TO_CENTRAL, Topic
+from evcharge.protocol.topics import FROM_DRIVERS, TO_CENTRAL, Topic
 from evcharge.storage.database import locked
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
@@ -254,7 +254,7 @@ class Central:
                 where = f"{record.topic}[{record.partition}]@{record.offset}"
                 kind = (record.topic, bad.error.code)
                 self._warn("bad_record", kind, record=where, code=bad.error.code, reason=str(bad))
-                if bad.driver_id is not None:
+                if bad.driver_id is not None and record.topic in FROM_DRIVERS:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
                     rejects.records.append(Record(bad.driver_id, reply))
 
@@ -344,6 +344,8 @@ class Central:
                 next_before=next_before,
             )
             self._publish(request.driver_id, answer, ticket)
+        except Exception:  # noqa: BLE001  # in a thread whose end nobody waits for
+            self._log.exception("bug", message="charging_history_request")
         finally:
             if ticket is not None:
                 self._offsets.delivered(ticket)

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 def on_charge_request(net: "Network", request: ChargeRequest, connection: int | None, now: Instant) -> None:
     if net.repeated(request, connection):
         return
+    session_id = derived_id(request.message_id, "session")
+    already = net.sessions.get(session_id) or net.known.sessions.get(session_id)
+    if already is not None:
+        # The answer has been forgotten, the session has not; it must not begin again.
+        net.reply(_acceptance(request, already, now), connection, request.driver_id)
+        return
     _check_age(net, request, now)
     _check_driver(net, request.driver_id)
     cp = _available_charge_point(net, request.cp_id)
@@ -49,7 +55,7 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
     if running is not None:
         raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
     session = Session(
-        session_id=derived_id(request.message_id, "session"),
+        session_id=session_id,
         request_id=request.message_id,
         cp_id=cp.cp_id,
         driver_id=request.driver_id,
@@ -60,20 +66,23 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
     )
     net.keep(session, now)
     net.store(session)
-    net.note("session_authorised", session_id=session.session_id, cp_id=cp.cp_id, driver_id=request.driver_id)
-    answer = ChargeRequestResponse(
+    net.note("session_authorised", session_id=session_id, cp_id=cp.cp_id, driver_id=request.driver_id)
+    net.answer(request, _acceptance(request, session, now), connection)
+    net.command(cp, start_command(session, now))
+
+
+def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> ChargeRequestResponse:
+    return ChargeRequestResponse(
         message_id=derived_id(request.message_id, "answer"),
         timestamp=now.utc,
         in_reply_to=request.message_id,
-        driver_id=request.driver_id,
-        cp_id=cp.cp_id,
+        driver_id=session.driver_id,
+        cp_id=session.cp_id,
         accepted=True,
         session_id=session.session_id,
         price_per_kwh=session.price_per_kwh,
         currency=session.currency,
     )
-    net.answer(request, answer, connection)
-    net.command(cp, start_command(session, now))
 
 
 def _check_age(net: "Network", request: Message, now: Instant) -> None:

@@ -62,8 +62,10 @@ def on_completion(net: "Network", completion: ChargeCompletion, connection: int 
         completion.energy_wh > 0 or END_EVENTS[completion.end_reason] is SessionEvent.ENDED
     ):
         net.begin(session, completion.started_at, now)
-    # A cut of power can cost the meter its last second; what it had already told us stands.
-    if session.meter(completion.seq, completion.energy_wh, 0, completion.soc_percent):
+    # Its word counts whatever its number. A cut of power can cost the meter its last second; what it had already
+    # told us stands.
+    seq = max(completion.seq, session.last_seq + 1)
+    if session.meter(seq, completion.energy_wh, 0, completion.soc_percent):
         net.out.meter_values.append(_last_value(session, completion))
     net.end(session, completion.end_reason, completion.ended_at, now, completion.message_id)
 
@@ -93,7 +95,7 @@ def _complete_again(
 def _last_value(session: Session, completion: ChargeCompletion) -> MeterValue:
     return MeterValue(
         session.session_id,
-        completion.seq,
+        session.last_seq,
         completion.energy_wh,
         0,
         completion.soc_percent,

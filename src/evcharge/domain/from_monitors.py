@@ -21,6 +21,7 @@ from evcharge.errors import (
     InvalidField,
     NotYours,
     UnknownSession,
+    VehicleMissing,
 )
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -210,7 +211,9 @@ def on_command_response(net: "Network", response: CommandResponse, connection: i
             net.begin(session, response.timestamp, now)
         else:
             net.note("start_rejected", session_id=session.session_id, reason=response.reason)
-            net.end(session, EndReason.START_REJECTED, now.utc, now)
+            no_vehicle = response.code == VehicleMissing.code
+            reason = EndReason.NO_VEHICLE if no_vehicle else EndReason.START_REJECTED
+            net.end(session, reason, now.utc, now)
     elif not response.accepted and response.code == UnknownSession.code:
         net.end(session, EndReason.LOST_BY_CHARGE_POINT, now.utc, now)
 

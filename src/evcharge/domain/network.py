@@ -60,6 +60,7 @@ from evcharge.protocol.messages import (
     Message,
     RegisterRequest,
     StopChargingRequest,
+    derived_id,
 )
 
 
@@ -130,6 +131,7 @@ class Network:
             case ChargeRequest():
                 wanted.answers.add(message.message_id)
                 wanted.drivers.add(message.driver_id)
+                wanted.sessions.add(derived_id(message.message_id, "session"))
             case StopChargingRequest():
                 wanted.answers.add(message.message_id)
             case AuthRequest():

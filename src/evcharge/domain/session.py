@@ -6,7 +6,7 @@ energy was delivered, so it is billed, once, on a receipt with a higher revision
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
@@ -143,7 +143,7 @@ class Session:
 
     def start(self, at: datetime) -> None:
         self.status = after(self.status, SessionEvent.STARTED)
-        self.started_at = at
+        self.started_at = at.astimezone(UTC)
 
     def meter(self, seq: int, energy_wh: int, power_w: int, soc_percent: float | None) -> bool:
         """Take a reading; False, and nothing changes, when it is not newer than the last one taken."""
@@ -163,7 +163,7 @@ class Session:
             event = SessionEvent.START_FAILED
         self.status = after(self.status, event)
         self.end_reason = reason
-        self.ended_at = at
+        self.ended_at = at.astimezone(UTC)
         self.power_w = 0
         self.revision = 1
 
@@ -175,7 +175,7 @@ class Session:
         if energy_wh <= self.energy_wh:
             return False
         self.status = after(self.status, SessionEvent.SETTLED)
-        self.last_seq = max(seq, self.last_seq)
+        self.last_seq = max(seq, self.last_seq + 1)
         self.energy_wh = energy_wh
         self.end_reason = reason
         self.revision += 1

@@ -281,7 +281,7 @@ class Driver:
                     requested_at=past.requested_at,
                     started_at=past.started_at,
                     ended_at=past.ended_at,
-                    revision=1,
+                    revision=past.revision,
                 )
         return None
 

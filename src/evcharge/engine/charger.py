@@ -105,7 +105,7 @@ class Charger:
             case StopChargingCommand():
                 return self._stop(message, now)
             case ChargeCompletionResponse():
-                return self._settle(message.session_id, now)
+                return self._settle(message.session_id, now) if self.is_receipt(message) else []
             case ErrorResponse():
                 return self._rejected(message, now)
             case _:
@@ -164,6 +164,11 @@ class Charger:
         known = command.session_id in self.unsettled
         error = None if known else UnknownSession(f"the session {command.session_id} does not run here")
         return [_verdict(command.message_id, self._cp_id(), command.session_id, error, now)]
+
+    def is_receipt(self, response: ChargeCompletionResponse) -> bool:
+        """Whether it answers a completion of ours; not what Central says of a session that it closed itself."""
+        completion = self.unsettled.get(response.session_id)
+        return completion is not None and completion.message_id == response.in_reply_to
 
     def _settle(self, session_id: UUID, now: Instant) -> list[Message]:
         if self.unsettled.pop(session_id, None) is None:

@@ -159,7 +159,7 @@ class Engine:
     def _forget_if_settled(self, message: Message) -> None:
         if self._journal is None:
             return
-        if isinstance(message, ChargeCompletionResponse):
+        if isinstance(message, ChargeCompletionResponse) and self.charger.is_receipt(message):
             self._journal.settle(message.session_id)
         elif isinstance(message, ErrorResponse) and message.code == UnknownSession.code:
             for session_id, completion in self.charger.unsettled.items():

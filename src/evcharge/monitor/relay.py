@@ -13,7 +13,14 @@ from evcharge.domain.faults import ENGINE_LOST, ENGINE_SILENT, SEEN_FROM_OUTSIDE
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
 from evcharge.domain.status import Event, Status
-from evcharge.errors import ChargePointUnavailable, EngineUnavailable, InvalidField, PeerSilent, WireError
+from evcharge.errors import (
+    ChargePointUnavailable,
+    ConnectionReplaced,
+    EngineUnavailable,
+    InvalidField,
+    PeerSilent,
+    WireError,
+)
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -42,6 +49,8 @@ from evcharge.protocol.messages import (
     new_id,
 )
 
+UNHEALTHY = "unhealthy"
+"""The fault of an Engine that says it is not healthy, but not why."""
 MAX_WAITING_READINGS = 10_000
 HEARTBEATS_MISSED = 3
 
@@ -87,6 +96,11 @@ class CentralSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldBackCentral:
+    """Do not connect again soon."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettled:
     """The Engine has accepted us."""
 
@@ -100,7 +114,7 @@ class Note:
     problem: bool = False
 
 
-Action = ToCentral | ToEngine | DropCentral | DropEngine | CentralSettled | EngineSettled | Note
+Action = ToCentral | ToEngine | DropCentral | DropEngine | CentralSettled | HoldBackCentral | EngineSettled | Note
 
 
 class Relay:
@@ -170,6 +184,9 @@ class Relay:
                 return [ToEngine(message)] if self.engine_ready else []
             case ErrorResponse():
                 note = Note("central_refuses", {"code": message.code, "reason": message.reason}, problem=True)
+                if message.code == ConnectionReplaced.code:
+                    # Another Monitor has our id. Two that both hurry back would throw each other out without end.
+                    return [note, HoldBackCentral()]
                 return [note, ToEngine(message)] if self.engine_ready else [note]
             case _:
                 error = messages.refusal(message, _FROM_CENTRAL)
@@ -298,9 +315,10 @@ class Relay:
         self.account = account
         actions: list[Action] = []
         # First what is wrong now, then what no longer is: it must not look healthy in between.
-        if account.fault_code is not None and account.fault_code not in SEEN_FROM_OUTSIDE:
-            actions += self._report_fault(account.fault_code, "the Engine says that it is faulty", now)
-        gone = [code for code in self.faults if code != account.fault_code or code in SEEN_FROM_OUTSIDE]
+        fault_code = account.fault_code or (None if account.healthy else UNHEALTHY)
+        if fault_code is not None and fault_code not in SEEN_FROM_OUTSIDE:
+            actions += self._report_fault(fault_code, "the Engine says that it is faulty", now)
+        gone = [code for code in self.faults if code != fault_code or code in SEEN_FROM_OUTSIDE]
         actions += self._clear_faults(gone, "the Engine answers", now)
         if changed:
             actions += self._show_status("the Engine's account")

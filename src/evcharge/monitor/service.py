@@ -11,6 +11,7 @@ from evcharge.monitor.relay import (
     DropCentral,
     DropEngine,
     EngineSettled,
+    HoldBackCentral,
     MonitorConfig,
     Note,
     Relay,
@@ -113,6 +114,8 @@ class Monitor:
                     self._engine.drop(error)
                 case CentralSettled():
                     self._central.settled()
+                case HoldBackCentral():
+                    self._central.hold_back()
                 case EngineSettled():
                     self._engine.settled()
                     self._engine_ready.set()

@@ -293,7 +293,7 @@ class ChargingHistoryRequest(Message, frozen=True, kw_only=True, tag="charging_h
     """The driver's ended sessions, newest first; those before the page mark `before`."""
 
     driver_id: Id
-    before: Annotated[int, Meta(ge=1)] | None = None
+    before: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 20
 
 
@@ -308,6 +308,7 @@ class PastSession(msgspec.Struct, frozen=True, kw_only=True):
     currency: Currency
     requested_at: Utc
     ended_at: Utc
+    revision: Annotated[int, Meta(ge=1)]
     started_at: Utc | None = None
 
 
@@ -457,7 +458,7 @@ def check_price(price: Decimal) -> None:
     """Raises `ValueError` for what is no price, or one that no column holds."""
     exponent = price.as_tuple().exponent
     decimals = -exponent if isinstance(exponent, int) else PRICE_DECIMALS + 1
-    if not -PRICE_DECIMALS <= decimals <= PRICE_DECIMALS or not 0 <= price <= MAX_PRICE_PER_KWH:
+    if not 0 <= decimals <= PRICE_DECIMALS or price.is_signed() or price > MAX_PRICE_PER_KWH:
         raise ValueError(
             f"`price_per_kwh` must be a number from 0 to {MAX_PRICE_PER_KWH}, of at most {PRICE_DECIMALS} decimals"
         )

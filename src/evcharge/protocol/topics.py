@@ -14,6 +14,7 @@ class Topic(StrEnum):
     SESSION_COMPLETE = "charging_session_complete"
 
 
+FROM_DRIVERS = (Topic.CHARGE_REQUESTS, Topic.STOP_REQUESTS, Topic.CPS_REQUESTS)
 TO_CENTRAL = tuple(topic for topic in Topic if topic is not Topic.RESPONSES)
 
 

@@ -256,6 +256,7 @@ def _past_session(row: Row[Any]) -> PastSession:
         requested_at=row.requested_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        revision=row.revision,
     )
 
 

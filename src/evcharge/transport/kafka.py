@@ -108,7 +108,6 @@ class Publisher:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_reports, name="kafka-reports", daemon=True)
         self._thread.start()
-        self.refused = 0
 
     def publish(self, topic: str, key: str, value: bytes, on_report: Callable[[bool], None] | None = None) -> bool:
         """Queue a record; False when the queue is full, because the broker has been away too long.
@@ -116,7 +115,7 @@ class Publisher:
         `on_report` is told, in another thread, whether the broker has written the record.
         """
 
-        def report(error: KafkaError | None, record: KafkaRecord) -> None:
+        def report(error: KafkaError | None, _: KafkaRecord | None) -> None:
             if error is None:
                 self._watch.worked()
             else:
@@ -127,8 +126,10 @@ class Publisher:
         try:
             self._producer.produce(topic, value=value, key=key.encode(), on_delivery=report)
         except BufferError:
-            self.refused += 1
             return False
+        except KafkaException as problem:  # It is too large, say; no other try will be better.
+            report(problem.args[0], None)
+            return True
         if self._trace is not None:
             self._trace.record("out", topic, key, value)
         return True

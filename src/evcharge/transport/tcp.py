@@ -20,6 +20,7 @@ from evcharge.transport.trace import Trace
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 LINGER_S = 1.0
 CONNECT_TIMEOUT_S = 10.0
+MANY_ATTEMPTS = 30
 
 
 class LinkHandler(Protocol):
@@ -176,7 +177,7 @@ class Backoff:
 
     def delay_s(self, attempt: int, chance: float) -> float:
         """The wait before reconnect attempt `attempt` (from 1); `chance` in [0, 1) spreads it."""
-        ceiling_s = min(self.longest_s, self.first_s * 2.0 ** min(attempt, 30))
+        ceiling_s = min(self.longest_s, self.first_s * 2.0 ** min(attempt, MANY_ATTEMPTS))
         return max(self.first_s, ceiling_s * (0.5 + chance / 2))
 
 
@@ -230,6 +231,10 @@ class ConnectionManager:
     def settled(self) -> None:
         """The peer has accepted us: should the link break, the first wait is a short one again."""
         self.attempts = 0
+
+    def hold_back(self) -> None:
+        """Should the link break, the first wait is as long as any."""
+        self.attempts = MANY_ATTEMPTS
 
     def send(self, *batch: Message) -> bool:
         return self._link is not None and self._link.send(*batch)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import count, pairwise
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from evcharge.domain.charge_point import ChargePoint, hash_key
@@ -76,6 +77,8 @@ PRICE = Decimal("0.45")
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
+
+replace_fields = msgspec.structs.replace
 
 
 def only(items: Sequence[T]) -> T:
@@ -923,13 +926,19 @@ def test_an_accepted_start_is_charging() -> None:
     assert nothing_happened(world.begun(connection, session_id)), "said twice, it changes nothing"
 
 
-def test_a_rejected_start_fails_the_session_and_frees_charge_point_and_driver() -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(EngineUnavailable, EndReason.START_REJECTED), (VehicleMissing, EndReason.NO_VEHICLE)],
+)
+def test_a_rejected_start_fails_the_session_and_frees_charge_point_and_driver(
+    error: type[WireError], reason: EndReason
+) -> None:
     world = World()
     connection = world.settled()
     session_id = world.authorised()
-    decisions = world.say(connection, world.verdict(session_id, "start", VehicleMissing))
+    decisions = world.say(connection, world.verdict(session_id, "start", error))
     receipt = only(world.receipts(session_id))
-    assert (receipt.status, receipt.end_reason) == (SessionStatus.FAILED, EndReason.START_REJECTED)
+    assert (receipt.status, receipt.end_reason) == (SessionStatus.FAILED, reason)
     assert (receipt.energy_wh, receipt.cost, receipt.revision) == (0, Decimal(0), 1)
     assert moves(decisions, "CP1") == []
     assert world.sessions[session_id].ended_at == world.now.utc
@@ -1942,10 +1951,51 @@ def test_what_is_wanted_of_the_database_is_what_the_batch_will_ask_for() -> None
     )
     assert wanted == Wanted(
         answers={request.message_id, stop.message_id},
-        sessions={ended.session_id},
+        sessions={ended.session_id, derived_id(request.message_id, "session")},
         charge_points={"CP2"},
         drivers={"D2"},
     )
+
+
+def test_a_request_whose_answer_has_been_forgotten_begins_no_second_session() -> None:
+    world = World()
+    connection = world.settled()
+    request = world.request()
+    first = only(records(world.kafka(Topic.CHARGE_REQUESTS, request), ChargeRequestResponse))
+    assert first.session_id is not None
+    world.begun(connection, first.session_id)
+    world.say(connection, world.completion(first.session_id, 3, 900))
+    billed = replace(world.sessions[first.session_id])
+    world.answers.clear()
+    again = replace_fields(request, timestamp=world.now.utc)
+    decisions = world.kafka(Topic.CHARGE_REQUESTS, again)
+    second = only(records(decisions, ChargeRequestResponse))
+    assert (second.accepted, second.session_id) == (True, first.session_id)
+    assert decisions.nothing_to_store
+    assert decisions.frames == []
+    assert world.sessions[first.session_id] == billed
+
+
+def test_the_energy_of_a_completion_counts_whatever_its_number() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.say(connection, world.reading(session_id, 5, 300))
+    world.say(connection, world.completion(session_id, 5, 500))
+    assert only(world.receipts(session_id)).energy_wh == 500
+
+
+def test_times_of_another_zone_are_told_in_utc() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.authorised()
+    elsewhere = world.now.utc.astimezone(timezone(timedelta(hours=2)))
+    completion = world.completion(session_id, 1, 5, started_at=elsewhere, ended_at=elsewhere)
+    world.say(connection, completion)
+    receipt = only(world.receipts(session_id))
+    assert receipt.ended_at.utcoffset() == timedelta(0)
+    assert receipt.started_at is not None
+    assert receipt.started_at.utcoffset() == timedelta(0)
 
 
 def test_a_closing_tells_the_peer_why() -> None:

@@ -34,6 +34,7 @@ from evcharge.protocol.messages import (
     RecoveryNotification,
     StartChargingCommand,
     StopChargingCommand,
+    derived_id,
     encode,
 )
 
@@ -121,9 +122,10 @@ class Bench:
             outcome += self.advance()
         raise AssertionError(f"the charge has not ended after {most} turns")
 
-    def receipt(self, session_id: UUID = SESSION) -> ChargeCompletionResponse:
+    def receipt(self, session_id: UUID = SESSION, in_reply_to: UUID | None = None) -> ChargeCompletionResponse:
         return ChargeCompletionResponse(
             **self.head(),
+            in_reply_to=in_reply_to or derived_id(session_id, "completion"),
             cp_id="CP001",
             session_id=session_id,
             driver_id="D1",
@@ -628,6 +630,14 @@ def test_a_repeat_does_not_wait_for_a_charge_that_runs() -> None:
     assert bench.charger.next_due_s() == bench.at_s + 10
     bench.at_s += 10
     assert bench.charger.repeats(bench.now) == [completion]
+
+
+def test_what_central_says_of_a_session_that_it_closed_itself_settles_nothing() -> None:
+    bench = Bench()
+    bench.start()
+    bench.stop()
+    assert bench.receive(bench.receipt(in_reply_to=UUID(int=1))) == []
+    assert list(bench.charger.unsettled) == [SESSION]
 
 
 def test_a_receipt_settles_its_own_session_only() -> None:

@@ -366,7 +366,7 @@ def test_an_id_is_what_the_pattern_says(value: object) -> None:
     assert is_id(value) == (isinstance(value, str) and re.fullmatch("[A-Za-z0-9._:-]{1,64}", value) is not None)
 
 
-@pytest.mark.parametrize("price", ["0", "0.30", "1000", "0.123456", "1000.000000", "1E+2", "1e-6"])
+@pytest.mark.parametrize("price", ["0", "0.30", "1000", "0.123456", "1000.000000", "1e-6"])
 def test_prices(price: str) -> None:
     message = decode(register(price_per_kwh=price))
     assert isinstance(message, RegisterRequest)
@@ -412,7 +412,9 @@ def test_what_is_no_price_is_refused(price: object) -> None:
     assert "price_per_kwh" in str(bad)
 
 
-@pytest.mark.parametrize("price", ["0E+999999999", "0E-999999999", "0.3" + "0" * 60_000, "0" * 60_000 + ".3"])
+@pytest.mark.parametrize(
+    "price", ["1E+2", "0E+999999999", "0E-999999999", "0.3" + "0" * 60_000, "0" * 60_000 + ".3"]
+)
 def test_a_price_stays_as_short_as_its_column_and_its_line(price: str) -> None:
     result = decoded(register(price_per_kwh=price))
     if isinstance(result, RegisterRequest):
