@@ -41,10 +41,15 @@ class Inbox:
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
 
-    def put(self, item: Item) -> None:
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Item) -> int:
+        """Append; the number of items that wait now."""
         with self._changed:
             self._items.append(item)
             self._changed.notify()
+            return len(self._items)
 
     def take(self, timeout_s: float | None) -> list[Item]:
         """Up to `MAX_ITEMS` items, in order; waits for the first of them, but no longer than `timeout_s`."""

@@ -56,6 +56,7 @@ from evcharge.transport.trace import Trace
 
 GROUP_ID = "evcharge-central"
 KAFKA_BATCHES_IN_HAND = 4
+MAX_WAITING = 50_000
 RETRY_S = 1.0
 FORGET_ANSWERS_EVERY_S = 3600.0
 
@@ -83,6 +84,7 @@ class Central:
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Link] = {}
         self._connections: dict[Link, int] = {}
+        self._paused: set[Link] = set()
         self._connection_numbers = itertools.count(1)
         self._offsets = OffsetTracker()
         self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
@@ -186,13 +188,22 @@ class Central:
         self._inbox.put(MonitorCame(connection))
 
     def link_received(self, link: Link, message: Message) -> None:
-        self._inbox.put(FromMonitor(self._connections[link], message))
+        waiting = self._inbox.put(FromMonitor(self._connections[link], message))
+        if waiting > MAX_WAITING:
+            # The worker cannot keep up (its disk is full, say): let TCP hold the senders back.
+            link.pause()
+            self._paused.add(link)
+
+    def _resume_links(self) -> None:
+        while self._paused:
+            self._paused.pop().resume()
 
     def link_garbled(self, link: Link, error: WireError) -> None:
         self.counts[error.code] += 1
         self._warn("bad_message", (link.peer, error.code), peer=link.peer, code=error.code, reason=str(error))
 
     def link_closed(self, link: Link, reason: str) -> None:
+        self._paused.discard(link)
         connection = self._connections.pop(link)
         del self._links[connection]
         self._inbox.put(MonitorGone(connection, reason))
@@ -239,6 +250,8 @@ class Central:
                     case _:
                         inputs.append(item)
             self._handle(inputs, receipts_sent, offsets, rejects)
+            if self._paused and len(self._inbox) < MAX_WAITING // 2:
+                self._loop.call_soon_threadsafe(self._resume_links)
 
     def _patience_s(self) -> float | None:
         deadline_s = self._network.next_deadline_s
@@ -322,9 +335,10 @@ class Central:
                 self._inbox.put(ReceiptSent(message.session_id, message.revision))
 
         value = messages.encode(message)
-        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through):
-            if isinstance(message, ChargingStatusUpdate):
-                # The next one says more; the driver can do without this one.
+        # The next status update says more; a driver can do without this one.
+        droppable = isinstance(message, ChargingStatusUpdate)
+        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through, droppable=droppable):
+            if droppable:
                 self.counts["status_update_dropped"] += 1
                 through(False)
                 return

@@ -26,6 +26,7 @@ from evcharge.transport.trace import Trace
 
 POLL_S = 0.2
 BATCH_RECORDS = 1000
+QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
 UNLIMITED = 0
@@ -102,16 +103,25 @@ class Publisher:
                 "acks": "all",
                 "linger.ms": linger_ms,
                 "message.timeout.ms": UNLIMITED,
-                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.messages": QUEUE_RECORDS,
             }
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_reports, name="kafka-reports", daemon=True)
         self._thread.start()
 
-    def publish(self, topic: str, key: str, value: bytes, on_report: Callable[[bool], None] | None = None) -> bool:
+    def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        on_report: Callable[[bool], None] | None = None,
+        *,
+        droppable: bool = False,
+    ) -> bool:
         """Queue a record; False when the queue is full, because the broker has been away too long.
 
+        For a `droppable` one it is full at half its size, so that what must not be lost finds room.
         `on_report` is told, in another thread, whether the broker has written the record.
         """
 
@@ -123,6 +133,8 @@ class Publisher:
             if on_report is not None:
                 on_report(error is None)
 
+        if droppable and len(self._producer) >= QUEUE_RECORDS // 2:
+            return False
         try:
             self._producer.produce(topic, value=value, key=key.encode(), on_delivery=report)
         except BufferError:

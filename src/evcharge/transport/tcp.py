@@ -115,6 +115,15 @@ class Link(asyncio.Protocol):
             return False
         return True
 
+    def pause(self) -> None:
+        """Read no more until `resume`; the peer's data waits in the sockets."""
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
     def close(self, error: WireError | None = None) -> None:
         """End the link, after telling the peer why."""
         if self._transport is None or self._closing_reason is not None:
