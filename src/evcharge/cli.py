@@ -33,7 +33,14 @@ from evcharge.fleet import Fleet, FleetConfig, fleet_ids
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
-from evcharge.running import EXIT_FAILED, EXIT_INTERRUPTED, exit_code_of, make_log, run_until_signal
+from evcharge.running import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    exit_code_of,
+    make_log,
+    open_standard_streams,
+    run_until_signal,
+)
 from evcharge.storage.store import Store
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.tcp import Address, Backoff
@@ -654,6 +661,7 @@ def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
 
 def _main(arguments: list[str], program: str) -> None:
     """Run the command line; an error that we foresaw is one sentence on stderr, and an exit code."""
+    open_standard_streams()
     try:
         app(arguments, prog_name=program)
     except EvchargeError as error:

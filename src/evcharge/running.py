@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ import uvloop
 from structlog.typing import FilteringBoundLogger, Processor
 
 from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
+
+LOWEST_FREE_DESCRIPTOR = 3
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,6 +42,19 @@ def make_log(program: str, level: str) -> FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[level]),
     ).bind(program=program)
     return log
+
+
+def open_standard_streams() -> None:
+    """Give a program that was started with stdin, stdout or stderr closed, as some daemons are, empty ones.
+
+    Their numbers would become those of the next sockets, which the program would then read and write by mistake.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < LOWEST_FREE_DESCRIPTOR:
+        pass
+    os.close(descriptor)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def exit_code_of(error: EvchargeError) -> int:

@@ -111,6 +111,47 @@ def test_a_real_program_ends_so_too(tmp_path: Path, number: signal.Signals, code
     assert process.returncode == code
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_a_program_without_stdin_or_stdout_ends_as_any_other(tmp_path: Path, closed: str) -> None:
+    """As a daemon is started that has its descriptors closed: their numbers must not become a socket's."""
+    with shell(
+        closed, tmp_path, "monitor", "CP001", "--engine", "127.0.0.1:1", "--central", "127.0.0.1:2"
+    ) as process:
+        assert process.stderr is not None
+        assert "waiting_for_peer" in process.stderr.readline()
+        process.terminate()
+        err = process.stderr.read()
+        assert process.wait(DEADLINE_S) == 143
+    assert "Assertion" not in err
+
+
+def test_a_program_without_stderr_works(tmp_path: Path) -> None:
+    with shell("2>&-", tmp_path, "engine", "--kafka", "127.0.0.1:1") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("engine listens on port ")
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 143
+
+
+@contextmanager
+def shell(redirections: str, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    program = [sys.executable, "-c", "from evcharge.cli import main; main()", *arguments]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$@" {redirections}', "sh", *program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith("EVCHARGE_")},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

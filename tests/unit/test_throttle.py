@@ -23,6 +23,13 @@ def test_what_follows_within_the_period_is_kept_silent_and_counted() -> None:
     assert throttle.admit("bad_json", 1120) == 1
 
 
+def test_a_while_is_a_minute() -> None:
+    throttle = Throttle()
+    throttle.admit("bad_json", 1000)
+    assert throttle.admit("bad_json", 1059.9) is None
+    assert throttle.admit("bad_json", 1060) == 1
+
+
 def test_kinds_do_not_silence_each_other() -> None:
     throttle = Throttle(60)
     throttle.admit("a", 0)

@@ -411,8 +411,9 @@ class Network:
 
     def _check_sessions(self, now: Instant) -> None:
         """Close what has been silent too long. One look at all that are open, so that ended ones cost nothing."""
-        silent_since_s = now.monotonic_s - self.policy.silent_session_s
-        for session in [s for s in self.sessions.values() if s.last_heard_s <= silent_since_s]:
+        # Added up as the deadline was: a float may be over by addition and not by subtraction.
+        limit_s = self.policy.silent_session_s
+        for session in [s for s in self.sessions.values() if s.last_heard_s + limit_s <= now.monotonic_s]:
             self.end(session, EndReason.NO_SIGN_OF_LIFE, now.utc, now)
             self.command(self.charge_points[session.cp_id], stop_command(session, now))
         self._looks_at_sessions = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import subprocess
 import sys
 
@@ -142,6 +144,24 @@ def test_commands_come_from_a_pipe_without_a_prompt(typed: bytes, printed: str) 
     assert done.stdout.decode() == printed + "ended\n"
     assert done.stderr == b""
     assert done.returncode == 0
+
+
+def test_at_a_terminal_it_prompts_and_each_answer_comes_at_once() -> None:
+    terminal, stdin = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=stdin, stdout=subprocess.PIPE, text=True
+    ) as shell:
+        try:
+            assert shell.stdout is not None
+            assert shell.stdout.read(2) == "> "
+            os.write(terminal, b"say a\n")
+            assert shell.stdout.read(8) == "['a']\n> "
+            os.write(terminal, b"quit\n")
+            assert shell.stdout.read() == "ended\n"
+        finally:
+            shell.kill()
+            os.close(terminal)
+            os.close(stdin)
 
 
 def test_a_shell_without_any_stdin_ends_as_if_it_were_empty() -> None:

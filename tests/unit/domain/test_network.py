@@ -1,6 +1,8 @@
 """Central's decisions, scenario by scenario: messages and instants in, decisions out; nothing is waited for."""
 
-from collections.abc import Iterable, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -138,6 +140,7 @@ class World:
         self.sessions: dict[UUID, Session] = {}
         self.answers: dict[UUID, Message] = {}
         self.everything = Decisions()
+        self.bug_expected = False
         self._numbers = count(1)
         self._ids = count(1)
         self.net = self._network()
@@ -191,10 +194,13 @@ class World:
         """One batch."""
         known = self._known(self.net.wanted(inputs))
         decisions = self.net.decide(inputs, known, self.now)
+        bugs = [note.fields["traceback"] for note in decisions.notes if note.event == "bug"]
+        assert self.bug_expected or not bugs, bugs[0]
         self._store(decisions)
         self.everything.records += decisions.records
         self.everything.frames += decisions.frames
         self.everything.meter_values += decisions.meter_values
+        self.everything.notes += decisions.notes
         return decisions
 
     def make(self, kind: type[M], **fields: Any) -> M:
@@ -381,7 +387,15 @@ def test_a_charge_point_that_was_added_while_central_runs_is_accepted() -> None:
     world.charge_points["CP3"] = ChargePoint("CP3", hash_key("key of CP3"))
     world.settled("CP3")
     assert world.status("CP3") is Status.ACTIVE
+    assert world.is_free("CP3")
     assert world.ask("D1", "CP3").accepted
+
+
+def test_a_charge_point_that_was_added_is_what_the_database_says_of_it() -> None:
+    world = World()
+    world.charge_points["CP3"] = ChargePoint("CP3", hash_key("key of CP3"), out_of_service=True)
+    world.settled("CP3")
+    assert world.ask("D1", "CP3").code == "out_of_service"
 
 
 def test_a_removed_charge_point_comes_back_with_its_new_key() -> None:
@@ -416,8 +430,10 @@ def test_the_first_word_of_a_connection_is_its_auth_request() -> None:
     world = World()
     connection = world.came()
     beat = world.make(HeartbeatRequest, cp_id="CP1")
-    error = only(frames(world.say(connection, beat), ErrorResponse, connection))
+    decisions = world.say(connection, beat)
+    error = only(frames(decisions, ErrorResponse, connection))
     assert (error.code, error.in_reply_to) == ("not_authenticated", beat.message_id)
+    assert decisions.counts == {"not_authenticated": 1}
     refused = only(frames(world.say(connection, world.registration("CP1")), RegisterResponse))
     assert (refused.accepted, refused.code) == (False, "not_authenticated")
     assert world.status() is Status.DISCONNECTED
@@ -479,6 +495,13 @@ def test_a_message_of_the_wrong_type_is_refused_by_name() -> None:
     assert (error.code, error.in_reply_to) == ("unexpected_type", page.message_id)
 
 
+def test_a_record_of_the_wrong_type_that_names_no_driver_is_counted_and_answered_to_nobody() -> None:
+    world = World()
+    decisions = world.kafka(Topic.CHARGE_REQUESTS, world.make(HeartbeatRequest, cp_id="CP1"))
+    assert nothing_happened(decisions)
+    assert decisions.counts == {"unexpected_type": 1}
+
+
 def test_an_error_response_is_noted_and_never_answered() -> None:
     world = World()
     error = world.make(ErrorResponse, code="bad_json", reason="you sent rubbish")
@@ -486,6 +509,7 @@ def test_an_error_response_is_noted_and_never_answered() -> None:
         decisions = world.say(connection, error)
         assert nothing_happened(decisions)
         assert [note.event for note in decisions.notes] == ["error_received"]
+        assert decisions.counts == {"error_received": 1}
 
 
 # Registration, heartbeat, silence
@@ -495,17 +519,20 @@ def test_registration_makes_a_charge_point_active_and_stores_what_it_says_of_its
     world = World()
     connection = world.came()
     world.say(connection, world.auth("CP1"))
-    request = world.registration("CP1", location="Port", price_per_kwh=Decimal("0.61"), max_power_w=50_000)
+    request = world.registration(
+        "CP1", location="Port", price_per_kwh=Decimal("0.61"), currency="SEK", max_power_w=50_000
+    )
     decisions = world.say(connection, request)
     answer = only(frames(decisions, RegisterResponse, connection))
     assert (answer.accepted, answer.status, answer.in_reply_to) == (True, Status.ACTIVE, request.message_id)
     assert moves(decisions, "CP1") == ["ACTIVE"]
+    assert decisions.closings == []
     assert decisions.faults == [FaultCleared("CP1", CONNECTION_LOST, world.now.utc)]
     stored = world.charge_points["CP1"]
     assert (stored.location, stored.price_per_kwh, stored.currency, stored.max_power_w) == (
         "Port",
         Decimal("0.61"),
-        "EUR",
+        "SEK",
         50_000,
     )
 
@@ -582,6 +609,7 @@ def test_who_does_not_register_within_ten_seconds_is_disconnected(authenticated:
     decisions = world.wait(0.1)
     assert closed(decisions) == [(connection, NotRegistered)]
     assert decisions.nothing_to_store
+    assert decisions.counts == {"not_registered": 1}
 
 
 def test_who_registers_within_ten_seconds_stays() -> None:
@@ -627,12 +655,49 @@ def test_silence_for_ninety_seconds_passes_through_faulty_to_disconnected() -> N
     assert nothing_happened(world.wait(89.9))
     decisions = world.wait(0.1)
     assert closed(decisions) == [(connection, PeerSilent)]
+    assert decisions.counts == {"peer_silent": 1}
     assert moves(decisions, "CP1") == ["FAULTY", "DISCONNECTED"]
     assert [(f.code, type(f)) for f in decisions.faults] == [(CONNECTION_LOST, FaultOpened)]
     assert world.status() is Status.DISCONNECTED
     assert not world.is_free()
     assert nothing_happened(world.gone(connection))
     assert nothing_happened(world.wait(1000))
+
+
+def silent_in_the_end(world: World) -> bool:
+    """Whether ninety seconds of silence, and no less, end the connection of the charge point."""
+    assert world.wait(89.9).closings == []
+    assert world.status() is not Status.DISCONNECTED
+    return [kind for _, kind in closed(world.wait(0.1))] == [PeerSilent]
+
+
+def test_silence_after_heartbeats_is_noticed() -> None:
+    world = World()
+    connection = world.settled()
+    for _ in range(3):
+        world.wait(40)
+        world.say(connection, world.make(HeartbeatRequest, cp_id="CP1"))
+    assert silent_in_the_end(world)
+
+
+@pytest.mark.parametrize("away_s", [0, 5, 89.9, 90, 200])
+def test_silence_after_a_reconnect_is_noticed_and_no_sooner_than_after_the_first(away_s: float) -> None:
+    world = World()
+    connection = world.settled()
+    world.wait(30)
+    world.gone(connection)
+    world.wait(away_s)
+    connection = world.came()
+    world.say(connection, world.auth("CP1"))
+    world.say(connection, world.registration("CP1"))  # and not a word more
+    assert silent_in_the_end(world)
+
+
+def test_silence_is_noticed_each_time() -> None:
+    world = World()
+    for _ in range(3):
+        world.settled()
+        assert silent_in_the_end(world)
 
 
 def test_a_sign_of_life_in_the_very_batch_of_the_deadline_counts() -> None:
@@ -676,8 +741,11 @@ def test_the_faults_of_a_lost_connection_end_with_it() -> None:
         FaultCleared("CP1", "over_temperature", world.now.utc),
         FaultOpened("CP1", CONNECTION_LOST, "the peer has closed", world.now.utc),
     ]
-    world.settled()
+    connection = world.settled()
     assert world.is_free()
+    world.say(connection, world.fault("fan_slow"))
+    world.say(connection, world.recovery("fan_slow"))
+    assert world.is_free(), "the faults of before are forgotten"
 
 
 def test_a_charge_point_that_reconnects_often_costs_no_more_than_one_that_stays() -> None:
@@ -943,6 +1011,7 @@ def test_a_rejected_start_fails_the_session_and_frees_charge_point_and_driver(
     assert moves(decisions, "CP1") == []
     assert world.sessions[session_id].ended_at == world.now.utc
     assert world.is_free()
+    assert nothing_happened(world.wait(10)), "its ten seconds are over with it"
     assert world.ask("D1").accepted
 
 
@@ -1101,6 +1170,36 @@ def test_of_the_readings_the_first_every_fifteenth_second_and_the_last_are_kept(
     kept = [(value.seq, value.energy_wh) for value in world.everything.meter_values]
     assert kept == [(0, 0), (15, 150), (30, 300), (40, 400)]
     assert all(value.session_id == session_id for value in world.everything.meter_values)
+
+
+@pytest.mark.parametrize("end", ["engine silent", "lost", "no sign of life", "a completion with less"])
+def test_the_last_reading_is_kept_however_the_session_ends(end: str) -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    for seq in range(4):
+        world.say(connection, world.reading(session_id, seq, 100 * seq))
+        world.wait(1)
+    match end:
+        case "engine silent":
+            world.say(connection, world.fault(ENGINE_SILENT))
+        case "lost":
+            world.say(connection, world.verdict(session_id, "stop", UnknownSession))
+        case "no sign of life":
+            world.wait(3600)
+        case "a completion with less":
+            world.say(connection, world.completion(session_id, 4, 250, EndReason.ENGINE_RESTARTED))
+    assert not world.sessions[session_id].is_open
+    assert [(value.seq, value.energy_wh) for value in world.everything.meter_values] == [(0, 0), (3, 300)]
+
+
+def test_a_last_reading_that_was_kept_already_is_not_kept_twice() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.say(connection, world.reading(session_id, 0, 0))
+    world.say(connection, world.fault(ENGINE_SILENT))
+    assert [value.seq for value in world.everything.meter_values] == [0]
 
 
 def test_a_batch_of_readings_makes_one_status_update_a_session() -> None:
@@ -1269,11 +1368,20 @@ def test_a_completion_of_an_unknown_session(way: str) -> None:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-@pytest.mark.parametrize("reason", [EndReason.START_REJECTED, EndReason.START_TIMEOUT])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        EndReason.START_REJECTED,
+        EndReason.START_TIMEOUT,
+        EndReason.ENGINE_LOST,
+        EndReason.LOST_BY_CHARGE_POINT,
+        EndReason.NO_SIGN_OF_LIFE,
+    ],
+)
 def test_a_completion_with_a_reason_that_is_not_the_charge_point_s_is_refused(
     reason: EndReason, begun: bool
 ) -> None:
-    """Only Central gives up a start. The session stays as it was, for the completion that makes sense."""
+    """These are Central's, for want of a completion. The session stays as it was, for one that makes sense."""
     world = World()
     connection = world.settled()
     session_id = world.authorised()
@@ -1292,7 +1400,7 @@ def test_a_completed_session_is_final_and_a_greater_completion_is_no_bug_of_ours
     session_id = world.charging(connection)
     world.say(connection, world.completion(session_id, 9, 500, EndReason.TARGET_REACHED))
     decisions = world.say(connection, world.completion(session_id, 10, 900, EndReason.TARGET_REACHED))
-    assert [note.event for note in decisions.notes if note.event == "bug"] == []
+    assert only(frames(decisions, ChargeCompletionResponse, connection)).energy_wh == 500
     assert decisions.records == []
     assert decisions.nothing_to_store
 
@@ -1560,6 +1668,24 @@ def test_a_fault_told_twice_is_one_and_an_unknown_recovery_is_none() -> None:
     assert world.status() is Status.ACTIVE
 
 
+def test_central_s_own_fault_is_no_monitor_s_to_report() -> None:
+    world = World()
+    connection = world.settled()
+    decisions = world.say(connection, world.fault(CONNECTION_LOST))
+    assert only(frames(decisions, ErrorResponse, connection)).code == "invalid_field"
+    assert decisions.nothing_to_store
+    assert world.is_free()
+
+
+def test_a_charge_that_has_not_begun_is_not_shown_as_charging_after_a_fault() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.authorised()
+    world.say(connection, world.fault("fan_slow"))
+    world.say(connection, world.account(session_id=None, unsettled_session_ids=[session_id]))
+    assert moves(world.say(connection, world.recovery("fan_slow")), "CP1") == ["ACTIVE"]
+
+
 def test_a_refusal_at_a_faulty_charge_point_names_its_faults() -> None:
     world = World()
     world.say(world.settled(), world.fault("over_temperature"), world.fault("ground_fault"))
@@ -1599,8 +1725,10 @@ def test_a_charge_outlives_an_engine_that_is_lost_and_found_in_time() -> None:
     assert moves(world.say(connection, world.fault(ENGINE_LOST)), "CP1") == ["FAULTY"]
     assert world.sessions[session_id].is_open
     world.say(connection, world.account(engine_connected=False, status=Status.FAULTY))
-    decisions = world.say(connection, world.recovery(ENGINE_LOST), world.account(session_id=session_id))
-    assert moves(decisions, "CP1") == ["ACTIVE", "CHARGING"]
+    recovered = world.say(connection, world.recovery(ENGINE_LOST))
+    assert moves(recovered, "CP1") == ["ACTIVE"], "whether it still charges is not known yet"
+    decisions = world.say(connection, world.account(session_id=session_id))
+    assert moves(decisions, "CP1") == ["CHARGING"]
     assert decisions.records == []
 
 
@@ -1695,9 +1823,7 @@ def test_a_stop_for_a_charge_point_that_is_away_is_told_on_its_return() -> None:
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_charge_that_was_stopped_before_it_began_does_not_go_on_when_the_charge_point_is_back(
-    runs: bool,
-) -> None:
+def test_a_charge_that_was_stopped_before_it_began_does_not_begin_on_return(runs: bool) -> None:
     world = World()
     connection = world.settled()
     session_id = world.authorised()
@@ -1705,13 +1831,14 @@ def test_a_charge_that_was_stopped_before_it_began_does_not_go_on_when_the_charg
     world.kafka(Topic.STOP_REQUESTS, world.stop(session_id))
     connection = world.connect()
     decisions = world.say(connection, world.account(session_id=session_id if runs else None))
-    commands = [frame.message for frame in decisions.frames]
-    started = [command for command in commands if isinstance(command, StartChargingCommand)]
-    stopped = [command for command in commands if isinstance(command, StopChargingCommand)]
+    assert frames(decisions, StartChargingCommand) == []
     if runs:
-        assert len(stopped) == 1
+        assert only(frames(decisions, StopChargingCommand, connection)).session_id == session_id
+        assert world.sessions[session_id].is_open
     else:
-        assert not started or stopped, "the driver was told that it stops"
+        receipt = only(world.receipts(session_id))
+        assert (receipt.status, receipt.end_reason) == (SessionStatus.FAILED, EndReason.STOPPED)
+        assert world.is_free()
 
 
 def test_a_charge_point_that_does_not_know_the_session_to_stop_has_lost_it() -> None:
@@ -1764,6 +1891,75 @@ def test_readings_by_kafka_are_a_sign_of_life() -> None:
     assert world.sessions[session_id].is_open
     world.wait(3600)
     assert not world.sessions[session_id].is_open
+
+
+def test_the_begin_of_a_charge_is_a_sign_of_life() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.authorised()
+    world.wait(9)
+    world.begun(connection, session_id)
+    world.wait(3599.9)
+    assert world.sessions[session_id].is_open
+    world.wait(0.1)
+    assert not world.sessions[session_id].is_open
+
+
+def test_each_session_has_its_own_hour() -> None:
+    world = World()
+    one, two = world.settled("CP1"), world.settled("CP2")
+    first = world.charging(one, "D1", "CP1")
+    world.wait(60)
+    second = world.charging(two, "D2", "CP2")
+    world.wait(3540)
+    assert (world.sessions[first].is_open, world.sessions[second].is_open) == (False, True)
+    world.wait(59.9)
+    assert world.sessions[second].is_open
+    world.wait(0.1)
+    assert not world.sessions[second].is_open
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raises `TimeoutError` in what would else loop for ever."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_session_is_closed_at_the_very_instant_of_its_deadline() -> None:
+    """A float may say that the hour is over by addition, and that it is not by subtraction."""
+    for hundredth in range(1, 100):
+        world = World()
+        world.seconds = hundredth / 100
+        session_id = world.charging(world.settled())
+        due = Instant(world.now.utc, world.now.monotonic_s + world.policy.silent_session_s)
+        with at_most(5):
+            decisions = world.net.decide([], Known(), due)
+        assert decisions.sessions[session_id].end_reason is EndReason.NO_SIGN_OF_LIFE
+
+
+def test_sessions_that_have_ended_cost_no_more_time() -> None:
+    world = World(Policy(heartbeat_timeout_s=1_000_000))
+    connection = world.settled()
+    for _ in range(50):
+        world.say(connection, world.completion(world.charging(connection), 1, 10))
+        world.wait(1)
+    world.wait(10)
+    looks = 0
+    until_s = world.now.monotonic_s + 7200
+    while world.net.next_deadline_s is not None and world.net.next_deadline_s <= until_s:
+        world.wait(world.net.next_deadline_s - world.now.monotonic_s)
+        looks += 1
+        assert looks <= 2
 
 
 def test_the_hour_begins_anew_with_central() -> None:
@@ -1913,6 +2109,7 @@ def test_a_question_about_the_past_is_handed_on_to_who_can_read_the_database() -
 def test_a_message_that_meets_a_bug_harms_no_other_of_its_batch() -> None:
     """No timestamp from the wire is without a zone; this one stands for whatever we have not thought of."""
     world = World()
+    world.bug_expected = True
     connection = world.settled("CP1")
     world.settled("CP2")
     poison = world.make(ChargeRequest, driver_id="D1", cp_id="CP1", timestamp=datetime(2026, 5, 4, 8, 0))
@@ -1996,6 +2193,27 @@ def test_times_of_another_zone_are_told_in_utc() -> None:
     assert receipt.ended_at.utcoffset() == timedelta(0)
     assert receipt.started_at is not None
     assert receipt.started_at.utcoffset() == timedelta(0)
+
+
+def test_the_log_tells_the_story_of_a_charge() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.say(connection, world.completion(session_id, 9, 12_345))
+    world.ask("D9")
+    told = [(note.event, note.fields) for note in world.everything.notes]
+    assert [event for event, _ in told] == [
+        "state",
+        "session_authorised",
+        "state",
+        "session_started",
+        "state",
+        "session_ended",
+        "refused",
+    ]
+    ended = told[-2][1]
+    assert (ended["session_id"], ended["driver_id"], ended["cost"]) == (session_id, "D1", "5.56 EUR")
+    assert told[-1][1]["code"] == "unknown_driver"
 
 
 def test_a_closing_tells_the_peer_why() -> None:

@@ -1,8 +1,9 @@
 """Central's decider under messages in any order, over connections that come and go, while time passes.
 
-The charge points here obey nobody: they say anything at any time, true or not, so whatever holds here holds
-against broken and hostile ones too. Central is killed at the three moments that matter, and what Kafka had
-delivered comes again.
+Two machines. In the first the charge points obey nobody: they say anything at any time, true or not, so whatever
+holds there holds against broken and hostile ones too. In the second they are honest but their wires are not; when
+all is mended, every Wh that they delivered must have been billed once. In both Central is killed at the three
+moments that matter, and Kafka delivers again what had not been finished with.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from evcharge.domain import tariff
 from evcharge.domain.charge_point import ChargePoint, hash_key
@@ -33,6 +34,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
+from evcharge.errors import ChargePointBusy, EngineUnavailable, UnknownSession
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -50,7 +52,10 @@ from evcharge.protocol.messages import (
     Message,
     RecoveryNotification,
     RegisterRequest,
+    RegisterResponse,
+    StartChargingCommand,
     StatusUpdate,
+    StopChargingCommand,
     StopChargingRequest,
     StopChargingResponse,
     derived_id,
@@ -73,15 +78,6 @@ ARROWS = {
 MANY_FAULTS = [f"{number}" + "x" * 60 for number in range(10)]
 AT_THE_DOOR = ("not_authenticated", "not_registered", "not_yours", "unexpected_type")
 
-cp_ids = st.sampled_from(CP_IDS)
-driver_ids = st.sampled_from(DRIVER_IDS)
-fault_codes = st.sampled_from(["engine_lost", "engine_silent", "ground_fault"])
-energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500])
-seqs = st.integers(0, 5)
-prices = st.sampled_from([Decimal(0), Decimal("0.45"), Decimal("0.333333")])
-
-M = TypeVar("M", bound=Message)
-
 
 class Kill(Enum):
     """When Central is killed: nothing in hand, decided but not on disk, on disk but not said."""
@@ -91,8 +87,25 @@ class Kill(Enum):
     BEFORE_ACT = auto()
 
 
-class NetworkMachine(RuleBasedStateMachine):
-    sessions: Bundle[UUID] = Bundle("sessions")
+cp_ids = st.sampled_from(CP_IDS)
+driver_ids = st.sampled_from(DRIVER_IDS)
+fault_codes = st.sampled_from(["engine_lost", "engine_silent", "ground_fault"])
+energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500])
+seqs = st.integers(0, 5)
+prices = st.sampled_from([Decimal(0), Decimal("0.45"), Decimal("0.333333")])
+
+kills = st.sampled_from([None] * 6 + list(Kill))
+
+M = TypeVar("M", bound=Message)
+
+
+def forgetful(cp: ChargePoint) -> ChargePoint:
+    """As the database keeps it."""
+    return replace(cp, connection=None, last_heard_s=0.0, faults=set(), settling=False)
+
+
+class CentralMachine(RuleBasedStateMachine):
+    """Central with a database of dicts, and what must hold of it whatever comes in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,10 +113,6 @@ class NetworkMachine(RuleBasedStateMachine):
         self.last_id = 0
         self.last_connection = 0
         self.connections: list[int] = []
-        self.batch_size = 1
-        self.waiting: list[Input] = []
-        self.given: list[Input] = []
-        self.whose: dict[UUID, tuple[str, str]] = {}
         # The database.
         self.charge_points = {cp_id: ChargePoint(cp_id, hash_key(cp_id)) for cp_id in CP_IDS}
         self.stored: dict[UUID, Session] = {}
@@ -112,6 +121,7 @@ class NetworkMachine(RuleBasedStateMachine):
         self.receipts: Counter[tuple[UUID, int]] = Counter()
         self.verdicts: dict[UUID, Message] = {}
         self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
+        self.meter_values: dict[tuple[UUID, int], int] = {}
         self.net = self.network()
 
     @property
@@ -158,6 +168,9 @@ class NetworkMachine(RuleBasedStateMachine):
                 assert before.is_open or not session.is_open
                 assert (session.cp_id, session.driver_id) == (before.cp_id, before.driver_id)
             self.stored[session.session_id] = replace(session, last_heard_s=0.0)
+        for value in decisions.meter_values:
+            assert (value.session_id, value.seq) not in self.meter_values
+            self.meter_values[value.session_id, value.seq] = value.energy_wh
         for answer in decisions.answers:
             self.answers.setdefault(answer.request_id, answer.message)
         for note in decisions.notes:
@@ -190,7 +203,90 @@ class NetworkMachine(RuleBasedStateMachine):
         self.commit(decisions)
         self.act(decisions)
 
-    # What comes in
+    def be_killed(self, when: Kill, batch: list[Input]) -> None:
+        """Die with `batch` in hand, and start again. Kafka delivers once more what was not finished with."""
+        if when is not Kill.IDLE:
+            decisions = self.decide(batch)
+            if when is Kill.BEFORE_ACT:
+                self.commit(decisions)
+        self.connections.clear()
+        self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
+        for cp in self.charge_points.values():
+            cp.status = Status.DISCONNECTED
+        self.net = self.network()
+        owed = [
+            replace(session)
+            for key, session in self.stored.items()
+            if not session.is_open and not self.receipts[key, session.revision]
+        ]
+        self.act(self.net.republish_receipts(owed, self.now))
+        self.handle([item for item in batch if isinstance(item, FromKafka)])
+
+    def make(self, kind: type[M], **fields: Any) -> M:
+        self.last_id += 1
+        return kind(message_id=UUID(int=self.last_id), timestamp=self.now.utc, **fields)
+
+    def registration(self, cp_id: str, price: Decimal) -> RegisterRequest:
+        return self.make(
+            RegisterRequest, cp_id=cp_id, location="A", price_per_kwh=price, currency="EUR", max_power_w=22_000
+        )
+
+    # What must always hold
+
+    @invariant()
+    def indexes_agree(self) -> None:
+        net = self.net
+        for session in net.sessions.values():
+            assert session.is_open
+            assert net.session_at[session.cp_id] is session
+            assert net.session_of[session.driver_id] is session
+            assert session.cp_id in CP_IDS
+            assert session.driver_id in DRIVER_IDS
+        assert len(net.sessions) == len(net.session_at) == len(net.session_of)
+
+    @invariant()
+    def what_is_in_memory_is_on_disk(self) -> None:
+        in_memory = {key: replace(session, last_heard_s=0.0) for key, session in self.net.sessions.items()}
+        assert in_memory == {key: session for key, session in self.stored.items() if session.is_open}
+        assert {key: forgetful(cp) for key, cp in self.net.charge_points.items()} == self.charge_points
+
+    @invariant()
+    def states_are_what_they_say(self) -> None:
+        for cp in self.net.charge_points.values():
+            session = self.net.session_at.get(cp.cp_id)
+            charges = session is not None and session.status is SessionStatus.CHARGING
+            assert (cp.status is Status.DISCONNECTED) == (cp.connection is None)
+            assert (cp.status is Status.FAULTY) == bool(cp.faults)
+            assert charges or cp.status is not Status.CHARGING
+
+    @invariant()
+    def bills_are_right(self) -> None:
+        for key, session in self.stored.items():
+            assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
+            assert session.is_open == (session.revision == 0)
+            if session.is_open:
+                assert session.ended_at is None
+                assert session.end_reason is None
+            else:
+                assert session.ended_at is not None
+                assert session.power_w == 0
+                assert self.receipts[key, session.revision] == 1
+        assert all(sent == 1 for sent in self.receipts.values())
+        for (key, _), energy_wh in self.meter_values.items():
+            assert energy_wh <= self.stored[key].energy_wh
+
+
+class LawlessMachine(CentralMachine):
+    """Anyone says anything."""
+
+    sessions: Bundle[UUID] = Bundle("sessions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_size = 1
+        self.waiting: list[Input] = []
+        self.given: list[Input] = []
+        self.whose: dict[UUID, tuple[str, str]] = {}
 
     def give(self, *inputs: Input) -> None:
         self.waiting += inputs
@@ -198,10 +294,6 @@ class NetworkMachine(RuleBasedStateMachine):
         if len(self.waiting) >= self.batch_size:
             batch, self.waiting, self.batch_size = self.waiting, [], 1
             self.handle(batch)
-
-    def make(self, kind: type[M], **fields: Any) -> M:
-        self.last_id += 1
-        return kind(message_id=UUID(int=self.last_id), timestamp=self.now.utc, **fields)
 
     def line_of(self, cp_id: str) -> int | None:
         """The connection that is registered for this charge point."""
@@ -217,11 +309,6 @@ class NetworkMachine(RuleBasedStateMachine):
     def send(self, message: Message, topic: Topic, over_kafka: bool, cp_id: str) -> None:
         connection = None if over_kafka else self.line_of(cp_id)
         self.give(FromKafka(topic, message) if connection is None else FromMonitor(connection, message))
-
-    def registration(self, cp_id: str, price: Decimal) -> RegisterRequest:
-        return self.make(
-            RegisterRequest, cp_id=cp_id, location="A", price_per_kwh=price, currency="EUR", max_power_w=22_000
-        )
 
     def account(self, cp_id: str, **fields: Any) -> StatusUpdate:
         return self.make(StatusUpdate, cp_id=cp_id, status=Status.ACTIVE, **fields)
@@ -254,24 +341,8 @@ class NetworkMachine(RuleBasedStateMachine):
 
     @rule(when=st.sampled_from(Kill))
     def kill(self, when: Kill) -> None:
-        """Central dies and is started again. Kafka delivers once more what Central had not finished with."""
         batch, self.waiting = self.waiting, []
-        if when is not Kill.IDLE:
-            decisions = self.decide(batch)
-            if when is Kill.BEFORE_ACT:
-                self.commit(decisions)
-        self.connections.clear()
-        self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
-        for cp in self.charge_points.values():
-            cp.status = Status.DISCONNECTED
-        self.net = self.network()
-        owed = [
-            replace(session)
-            for key, session in self.stored.items()
-            if not session.is_open and not self.receipts[key, session.revision]
-        ]
-        self.act(self.net.republish_receipts(owed, self.now))
-        self.handle([item for item in batch if isinstance(item, FromKafka)])
+        self.be_killed(when, batch)
 
     # Connections
 
@@ -474,54 +545,317 @@ class NetworkMachine(RuleBasedStateMachine):
         said = [item.message for item in self.given if isinstance(item, FromKafka | FromMonitor)]
         self.give(FromKafka(topic, said[-1 - number % len(said)]))
 
-    # What must always hold
 
-    @invariant()
-    def indexes_agree(self) -> None:
-        net = self.net
-        for session in net.sessions.values():
-            assert session.is_open
-            assert net.session_at[session.cp_id] is session
-            assert net.session_of[session.driver_id] is session
-            assert session.cp_id in CP_IDS
-            assert session.driver_id in DRIVER_IDS
-        assert len(net.sessions) == len(net.session_at) == len(net.session_of)
+class HonestChargePoint:
+    """A Monitor and an Engine that do what they should; what they say may get lost with the connection."""
 
-    @invariant()
-    def what_is_in_memory_is_on_disk(self) -> None:
-        in_memory = {key: replace(session, last_heard_s=0.0) for key, session in self.net.sessions.items()}
-        assert in_memory == {key: session for key, session in self.stored.items() if session.is_open}
-        assert {key: forgetful(cp) for key, cp in self.net.charge_points.items()} == self.charge_points
+    def __init__(self, cp_id: str) -> None:
+        self.cp_id = cp_id
+        self.connection: int | None = None
+        self.from_central: list[Message] = []
+        self.to_central: list[Message] = []
+        self.engine_seen = True
+        self.running: StartChargingCommand | None = None
+        self.energy_wh = 0
+        self.seq = 0
+        self.unsettled: dict[UUID, ChargeCompletion] = {}
 
-    @invariant()
-    def states_are_what_they_say(self) -> None:
-        for cp in self.net.charge_points.values():
-            session = self.net.session_at.get(cp.cp_id)
-            charges = session is not None and session.status is SessionStatus.CHARGING
-            assert (cp.status is Status.DISCONNECTED) == (cp.connection is None)
-            assert (cp.status is Status.FAULTY) == bool(cp.faults)
-            assert charges or cp.status is not Status.CHARGING
-            assert cp.connection is None or cp.connection in self.connections or self.waiting
 
-    @invariant()
-    def bills_are_right(self) -> None:
+def charges(machine: "HonestMachine") -> bool:
+    return any(point.running is not None for point in machine.points.values())
+
+
+class HonestMachine(CentralMachine):
+    """Charge points do as they are told and tell the truth; connections, Kafka and Central itself may fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points = {cp_id: HonestChargePoint(cp_id) for cp_id in CP_IDS}
+        self.log: list[Input] = []  # what Kafka has and Central has not read yet
+        self.delivered_wh: Counter[UUID] = Counter()
+
+    # What Central says
+
+    def act(self, decisions: Decisions) -> None:
+        super().act(decisions)
+        by_connection = {point.connection: point for point in self.points.values() if point.connection is not None}
+        for frame in decisions.frames:
+            if frame.connection in by_connection:
+                by_connection[frame.connection].from_central.append(frame.message)
+        for closing in decisions.closings:
+            if closing.connection in by_connection:
+                self.cut(by_connection[closing.connection].cp_id)
+
+    # What a charge point does
+
+    def tell(self, point: HonestChargePoint, message: Message) -> None:
+        if point.connection is not None:
+            point.to_central.append(message)
+
+    def tell_what_runs(self, point: HonestChargePoint) -> None:
+        account = self.make(
+            StatusUpdate,
+            cp_id=point.cp_id,
+            status=Status.ACTIVE,
+            engine_connected=point.engine_seen,
+            session_id=point.running.session_id if point.running is not None else None,
+            unsettled_session_ids=list(point.unsettled),
+        )
+        self.tell(point, account)
+
+    def take(self, point: HonestChargePoint, message: Message) -> None:
+        match message:
+            case RegisterResponse(accepted=True):
+                if not point.engine_seen:
+                    self.tell_fault(point)
+                self.tell_what_runs(point)
+            case StartChargingCommand() | StopChargingCommand():
+                code = self.obey(point, message) if point.engine_seen else EngineUnavailable.code
+                response = self.make(
+                    CommandResponse,
+                    in_reply_to=message.message_id,
+                    cp_id=point.cp_id,
+                    session_id=message.session_id,
+                    accepted=code is None,
+                    code=code,
+                )
+                self.tell(point, response)
+            case ChargeCompletionResponse() if point.engine_seen:
+                completion = point.unsettled.get(message.session_id)
+                if completion is not None and completion.message_id == message.in_reply_to:
+                    del point.unsettled[message.session_id]
+
+    def obey(self, point: HonestChargePoint, command: StartChargingCommand | StopChargingCommand) -> str | None:
+        """The code of the refusal, if it is one."""
+        runs = point.running is not None and point.running.session_id == command.session_id
+        if isinstance(command, StopChargingCommand):
+            if runs:
+                self.finish(point, EndReason.STOPPED, over_kafka=True)
+            return None if runs or command.session_id in point.unsettled else UnknownSession.code
+        if runs:
+            return None
+        if point.running is not None or command.session_id in point.unsettled:
+            return ChargePointBusy.code
+        assert not self.delivered_wh[command.session_id], "a charge that was over has begun again"
+        point.running, point.energy_wh, point.seq = command, 0, 0
+        return None
+
+    def tell_fault(self, point: HonestChargePoint) -> None:
+        self.tell(
+            point, self.make(FaultNotification, cp_id=point.cp_id, fault_code="engine_silent", description="")
+        )
+
+    def publish(self, message: ChargingData | ChargeCompletion, topic: Topic) -> None:
+        self.log.append(FromKafka(topic, message))
+
+    def one_that_charges(self, which: int) -> HonestChargePoint:
+        charging = [point for point in self.points.values() if point.running is not None]
+        return charging[which % len(charging)]
+
+    @precondition(charges)
+    @rule(which=st.integers(0, 2), over_kafka=st.booleans())
+    def deliver(self, which: int, over_kafka: bool) -> None:
+        point = self.one_that_charges(which)
+        assert point.running is not None
+        point.energy_wh += 100
+        self.delivered_wh[point.running.session_id] += 100
+        reading = self.make(
+            ChargingData,
+            cp_id=point.cp_id,
+            session_id=point.running.session_id,
+            driver_id=point.running.driver_id,
+            seq=point.seq,
+            energy_wh=point.energy_wh,
+            power_w=7_000,
+        )
+        point.seq += 1
+        if point.engine_seen:
+            self.tell(point, reading)
+        if over_kafka:
+            self.publish(reading, Topic.SESSION_DATA)
+
+    @precondition(charges)
+    @rule(
+        which=st.integers(0, 2),
+        reason=st.sampled_from([EndReason.TARGET_REACHED, EndReason.UNPLUGGED, EndReason.ENGINE_RESTARTED]),
+        last_wh=st.sampled_from([0, 50]),
+        over_kafka=st.booleans(),
+    )
+    def finish_one(self, which: int, reason: EndReason, last_wh: int, over_kafka: bool) -> None:
+        point = self.one_that_charges(which)
+        assert point.running is not None
+        point.energy_wh += last_wh
+        self.delivered_wh[point.running.session_id] += last_wh
+        self.finish(point, reason, over_kafka)
+
+    def finish(self, point: HonestChargePoint, reason: EndReason, over_kafka: bool) -> None:
+        assert point.running is not None
+        completion = self.make(
+            ChargeCompletion,
+            cp_id=point.cp_id,
+            session_id=point.running.session_id,
+            driver_id=point.running.driver_id,
+            seq=point.seq,
+            energy_wh=point.energy_wh,
+            end_reason=reason,
+            started_at=self.now.utc,
+            ended_at=self.now.utc,
+        )
+        point.running = None
+        point.unsettled[completion.session_id] = completion
+        if point.engine_seen:
+            self.tell(point, completion)
+            self.tell_what_runs(point)
+        if over_kafka:
+            self.publish(completion, Topic.SESSION_COMPLETE)
+
+    @rule(cp_id=cp_ids)
+    def send_again(self, cp_id: str) -> None:
+        point = self.points[cp_id]
+        if point.engine_seen:
+            for completion in point.unsettled.values():
+                self.tell(point, completion)
+
+    @rule(cp_id=cp_ids)
+    def lose_sight_of_the_engine(self, cp_id: str) -> None:
+        point = self.points[cp_id]
+        if point.engine_seen:
+            point.engine_seen = False
+            self.tell_fault(point)
+        else:
+            self.see_the_engine_again(cp_id)
+
+    def see_the_engine_again(self, cp_id: str) -> None:
+        point = self.points[cp_id]
+        if not point.engine_seen:
+            point.engine_seen = True
+            recovery = self.make(
+                RecoveryNotification, cp_id=cp_id, fault_code="engine_silent", description="it answers"
+            )
+            self.tell(point, recovery)
+            self.tell_what_runs(point)
+
+    # What drivers do
+
+    @rule(driver_id=driver_ids, cp_id=cp_ids, how_far=st.integers(0, 3))
+    def ask(self, driver_id: str, cp_id: str, how_far: int) -> None:
+        """Ask for a charge; which is decided, begun and known to be begun, as far as it gets."""
+        if how_far:
+            self.link(cp_id)
+            self.see_the_engine_again(cp_id)
+            self.carry(cp_id)
+        request = self.make(ChargeRequest, driver_id=driver_id, cp_id=cp_id)
+        self.log.append(FromKafka(Topic.CHARGE_REQUESTS, request))
+        if how_far >= 1:
+            self.read_kafka(len(self.log))
+        for _ in range(how_far - 1):
+            self.carry(cp_id)
+
+    @rule(driver_id=driver_ids)
+    def stop(self, driver_id: str) -> None:
+        session = self.net.session_of.get(driver_id)
+        if session is not None:
+            request = self.make(
+                StopChargingRequest, driver_id=driver_id, cp_id=session.cp_id, session_id=session.session_id
+            )
+            self.log.append(FromKafka(Topic.STOP_REQUESTS, request))
+
+    # What the wires do
+
+    @initialize()
+    def begin(self) -> None:
+        for cp_id in CP_IDS:
+            self.link(cp_id)
+            self.carry(cp_id)
+
+    @rule(cp_id=cp_ids)
+    def link(self, cp_id: str) -> None:
+        point = self.points[cp_id]
+        if point.connection is None:
+            self.last_connection += 1
+            point.connection = self.last_connection
+            self.connections.append(point.connection)
+            auth = self.make(AuthRequest, cp_id=cp_id, key=cp_id)
+            said = [
+                FromMonitor(point.connection, item) for item in (auth, self.registration(cp_id, Decimal("0.45")))
+            ]
+            self.handle([MonitorCame(point.connection), *said])
+
+    @rule(cp_id=cp_ids)
+    def cut(self, cp_id: str) -> None:
+        """What was on its way, either way, is lost."""
+        point = self.points[cp_id]
+        connection, point.connection = point.connection, None
+        point.from_central.clear()
+        point.to_central.clear()
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.handle([MonitorGone(connection, "cut")])
+
+    @rule(cp_id=cp_ids, kill=kills)
+    def carry(self, cp_id: str, kill: Kill | None = None) -> None:
+        """What is on its way arrives; Central may die of it."""
+        point = self.points[cp_id]
+        heard, point.from_central = point.from_central, []
+        for message in heard:
+            self.take(point, message)
+        said, point.to_central = point.to_central, []
+        if point.connection is not None:
+            self.give([FromMonitor(point.connection, message) for message in said], kill)
+
+    @rule(count=st.integers(1, 5), kill=kills)
+    def read_kafka(self, count: int, kill: Kill | None = None) -> None:
+        batch, self.log = self.log[:count], self.log[count:]
+        self.give(batch, kill)
+
+    @rule(count=st.integers(1, 3))
+    def deliver_kafka_twice(self, count: int) -> None:
+        self.log[:0] = self.log[:count]
+
+    def give(self, batch: list[Input], kill: Kill | None) -> None:
+        if kill is None:
+            self.handle(batch)
+            return
+        for point in self.points.values():
+            point.connection = None
+            point.from_central.clear()
+            point.to_central.clear()
+        self.be_killed(kill, batch)
+
+    @rule(seconds=st.sampled_from([1.0, 1.0, 10.0, 10.0, 10.0, 95.0, 3601.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.handle([])
+
+    # In the end
+
+    def teardown(self) -> None:
+        """All is mended, and every charge ends: what was delivered is what was billed, and nobody is stuck."""
+        for _ in range(8):
+            for cp_id in CP_IDS:
+                self.link(cp_id)
+                self.see_the_engine_again(cp_id)
+                self.carry(cp_id)
+                if self.points[cp_id].running is not None:
+                    self.finish(self.points[cp_id], EndReason.UNPLUGGED, over_kafka=False)
+                self.send_again(cp_id)
+                self.carry(cp_id)
+            self.read_kafka(len(self.log))
+            self.time_passes(5.0)
+        for cp_id, point in self.points.items():
+            assert point.running is None
+            assert not point.unsettled
+            assert self.net.charge_points[cp_id].status is Status.ACTIVE
+        assert not self.net.sessions
+        assert set(self.delivered_wh) <= set(self.stored)
         for key, session in self.stored.items():
-            assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
-            assert session.is_open == (session.revision == 0)
-            if session.is_open:
-                assert session.ended_at is None
-                assert session.end_reason is None
-            else:
-                assert session.ended_at is not None
-                assert session.power_w == 0
-                assert self.receipts[key, session.revision] == 1
-        assert all(sent == 1 for sent in self.receipts.values())
+            assert session.energy_wh == self.delivered_wh[key]
+        self.bills_are_right()
+        self.indexes_agree()
+        self.what_is_in_memory_is_on_disk()
 
 
-def forgetful(cp: ChargePoint) -> ChargePoint:
-    """As the database keeps it."""
-    return replace(cp, connection=None, last_heard_s=0.0, faults=set(), settling=False)
-
-
-TestNetworkModel = NetworkMachine.TestCase
-TestNetworkModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLawlessNetwork = LawlessMachine.TestCase
+TestLawlessNetwork.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestHonestNetwork = HonestMachine.TestCase
+TestHonestNetwork.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -23,6 +23,7 @@ from evcharge.monitor.relay import (
     DropCentral,
     DropEngine,
     EngineSettled,
+    HoldBackCentral,
     MonitorConfig,
     Note,
     Relay,
@@ -279,7 +280,7 @@ def test_it_tells_its_status_when_it_has_registered() -> None:
 
 
 def test_it_sends_a_heartbeat_each_30_seconds() -> None:
-    bench = working(replace(CONFIG, health_interval_s=1e6))
+    bench = working(replace(CONFIG, health_interval_s=7))
     beats: list[float] = []
     for second in range(1, 301):
         bench.wait(1)
@@ -335,6 +336,16 @@ def test_a_refusal_of_the_registration_is_said_once() -> None:
     assert not bench.relay.registered
     assert bench.relay.status is Status.DISCONNECTED
     assert bench.notes().count("central_refuses_charge_point") == 1
+
+
+def test_a_refusal_of_the_registration_is_said_again_after_it_had_been_accepted() -> None:
+    bench = Bench()
+    for accepted in (False, True, False):
+        bench.connect_central()
+        bench.central(bench.auth_response())
+        bench.central(bench.register_response(accepted, reason="out of order"))
+        bench.lose_central()
+    assert bench.notes().count("central_refuses_charge_point") == 2
 
 
 def test_a_refusal_is_said_again_after_it_had_been_accepted() -> None:
@@ -416,6 +427,20 @@ def test_a_central_that_is_gone_is_not_dropped() -> None:
     bench.wait(80)
     assert drops_of_central(bench) == []
     assert of(bench.to_central(), HeartbeatRequest) == []
+
+
+def test_a_monitor_that_another_has_replaced_does_not_hurry_back() -> None:
+    bench = working()
+    bench.central(ErrorResponse(**bench.head(), code="connection_replaced", reason="CP001 has connected anew"))
+    actions = bench.took()
+    assert HoldBackCentral() in actions
+    assert [action for action in actions if isinstance(action, ToEngine)] == []
+
+
+def test_no_other_error_of_central_holds_it_back() -> None:
+    bench = working()
+    bench.central(ErrorResponse(**bench.head(), code="internal_error", reason="oh"))
+    assert HoldBackCentral() not in bench.took()
 
 
 def test_a_lost_central_leads_through_faulty_to_disconnected() -> None:
@@ -512,7 +537,7 @@ def test_an_engine_that_belongs_to_another_is_not_used() -> None:
 
 
 def test_the_engine_is_checked_each_30_seconds() -> None:
-    bench = working(replace(CONFIG, heartbeat_interval_s=1e6))
+    bench = working(replace(CONFIG, heartbeat_interval_s=7))
     bench.took()
     checks: list[float] = []
     for second in range(1, 151):
@@ -670,6 +695,16 @@ def test_an_engine_that_connects_but_never_answers_is_dropped_each_time() -> Non
         bench.lose_engine("dropped")
 
 
+def test_the_time_that_an_engine_has_begins_when_it_is_connected() -> None:
+    bench = Bench()
+    bench.wait(80)
+    bench.connect_engine()
+    bench.wait(80)
+    assert drops_of_engine(bench) == []
+    bench.wait(10.1)
+    assert len(drops_of_engine(bench)) == 1
+
+
 def test_an_engine_that_is_back_heals() -> None:
     bench = working()
     bench.wait(10)
@@ -771,6 +806,23 @@ def test_a_fault_in_the_health_account_is_a_fault() -> None:
     sent = bench.to_central()
     assert [recovery.fault_code for recovery in of(sent, RecoveryNotification)] == ["overheated"]
     assert bench.relay.status is Status.ACTIVE
+
+
+def test_an_engine_that_says_it_is_unhealthy_but_not_why_is_faulty() -> None:
+    bench = working()
+    bench.engine(bench.account(healthy=False))
+    assert bench.relay.status is Status.FAULTY
+    assert [fault.fault_code for fault in of(bench.to_central(), FaultNotification)] == ["unhealthy"]
+    bench.engine(bench.account(healthy=False, fault_code="overheated"))
+    assert set(bench.relay.faults) == {"overheated"}
+    bench.engine(bench.account())
+    assert bench.relay.faults == {}
+
+
+def test_an_account_cannot_bring_in_what_the_monitor_sees_of_the_engine() -> None:
+    bench = working()
+    bench.engine(bench.account(healthy=False, fault_code="engine_silent"))
+    assert of(bench.to_central(), FaultNotification) == []
 
 
 def test_a_healthy_account_heals_all_faults_of_the_engines_own() -> None:

@@ -663,7 +663,7 @@ def test_history_is_what_was_billed(store: Store) -> None:
     (past,), next_before = store.history(a_history_request())
     assert next_before is None
     assert (past.session_id, past.cp_id) == (session.session_id, "CP001")
-    assert (past.status, past.end_reason) == (SessionStatus.COMPLETED, EndReason.STOPPED)
+    assert (past.status, past.end_reason, past.revision) == (SessionStatus.COMPLETED, EndReason.STOPPED, 1)
     assert (past.energy_wh, past.price_per_kwh, past.cost, past.currency) == (
         4321,
         Decimal("0.123456"),

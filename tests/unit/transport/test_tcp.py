@@ -128,6 +128,15 @@ class Client(Changes):
             self.manager.drop()
 
 
+def capturing_log() -> tuple[FilteringBoundLogger, Callable[[], list[str]]]:
+    """A log, and the events that have been said in it."""
+    capture = structlog.testing.CapturingLogger()
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        capture, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0)
+    )
+    return log, lambda: [str(call.kwargs["event"]) for call in capture.calls]
+
+
 def silent_log() -> FilteringBoundLogger:
     log: FilteringBoundLogger = structlog.wrap_logger(
         structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -396,6 +405,7 @@ def test_a_peer_that_never_reads_is_dropped(run: Run[None]) -> None:
                 sent = 0
                 while link.send(*batch):
                     sent += 1
+                    assert link.is_open
                     assert sent < most, "it was never dropped"
                 assert sent * size > MAX_UNSENT_BYTES / 2
                 assert not link.is_open
@@ -420,6 +430,67 @@ def test_a_slow_reader_is_not_dropped_below_the_limit(run: Run[None]) -> None:
             for _ in range(MAX_UNSENT_BYTES // size):
                 await reader.readexactly(size)
             assert central.links[0].is_open
+
+    run(scenario())
+
+
+# Pausing
+
+
+def test_a_paused_link_takes_nothing_until_it_is_resumed(run: Run[None]) -> None:
+    async def scenario() -> None:
+        central = Recorder(answer_beats)
+        async with serving(central) as port, raw_client(port) as paused, raw_client(port) as witness:
+            await central.until(lambda: len(central.links) == 2)
+            (link,) = [link for link in central.links if link.peer.endswith(f":{port_of_writer(paused[1])}")]
+            link.pause()
+            link.pause()
+            first, second = beat(), beat()
+            paused[1].write(encode(first) + b"\n")
+            await paused[1].drain()
+            witness[1].write(encode(second) + b"\n")
+            await read_message(witness[0])
+            assert central.received == [second]
+            link.resume()
+            link.resume()
+            assert (await read_message(paused[0]))["in_reply_to"] == str(first.message_id)
+            assert central.received == [second, first]
+
+    run(scenario())
+
+
+def port_of_writer(writer: asyncio.StreamWriter) -> int:
+    return int(writer.get_extra_info("sockname")[1])
+
+
+def test_a_paused_link_still_sends(run: Run[None]) -> None:
+    async def scenario() -> None:
+        central = Recorder()
+        async with serving(central) as port, raw_client(port) as (reader, _):
+            await central.until(lambda: central.links)
+            central.links[0].pause()
+            message = beat()
+            assert central.links[0].send(message)
+            assert (await read_message(reader))["message_id"] == str(message.message_id)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [None, ConnectionReplaced("enough")], ids=["closed", "told why"])
+def test_to_pause_and_resume_a_link_that_has_ended_does_nothing(run: Run[None], error: WireError | None) -> None:
+    async def scenario() -> None:
+        central = Recorder()
+        async with serving(central) as port, raw_client(port) as (reader, writer):
+            await central.until(lambda: central.links)
+            (link,) = central.links
+            link.close(error)
+            for change in (link.pause, link.resume, link.resume):
+                change()
+            await reader.read()
+            writer.close()
+            await central.until(lambda: central.closed)
+            for change in (link.pause, link.resume):
+                change()
 
     run(scenario())
 
@@ -585,15 +656,26 @@ def test_attempts_count_up_until_the_peer_has_accepted(run: Run[None]) -> None:
     run(scenario())
 
 
+def test_a_client_that_holds_back_waits_as_long_as_any_until_it_is_accepted_again(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with serving(Recorder()) as port, Client(port).running() as monitor:
+            await monitor.until(lambda: monitor.opened == 1)
+            monitor.manager.hold_back()
+            assert Backoff().delay_s(monitor.manager.attempts + 1, 0.999999) == pytest.approx(30)
+            monitor.manager.drop()
+            await monitor.until(lambda: monitor.opened == 2)
+            monitor.manager.settled()
+            assert monitor.manager.attempts == 0
+
+    run(scenario())
+
+
 def test_that_a_peer_is_waited_for_is_said_once(run: Run[None]) -> None:
     async def scenario() -> None:
-        capture = structlog.testing.CapturingLogger()
-        log: FilteringBoundLogger = structlog.wrap_logger(
-            capture, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0)
-        )
+        log, said = capturing_log()
         async with Client(free_port(), log=log).running() as monitor:
             await monitor.until(lambda: len(monitor.failed) >= 4)
-        assert [call.kwargs["event"] for call in capture.calls] == ["waiting_for_peer"]
+        assert said() == ["waiting_for_peer"]
 
     run(scenario())
 
@@ -627,10 +709,13 @@ def test_a_bad_message_of_the_server_is_answered_and_harms_no_later_one(run: Run
             writer.close()
 
         server = await asyncio.start_server(serve_raw, HOST, 0)
-        async with Client(server.sockets[0].getsockname()[1]).running() as monitor:
+        log, said = capturing_log()
+        async with Client(server.sockets[0].getsockname()[1], log=log).running() as monitor:
             await monitor.until(lambda: monitor.received)
             async with asyncio.timeout(DEADLINE_S):
                 assert (await got.get())["code"] == "bad_json"
+            await monitor.until(lambda: monitor.closed)
         server.close()
+        assert said()[:3] == ["connected", "bad_message", "disconnected"]
 
     run(scenario())
