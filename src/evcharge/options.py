@@ -70,7 +70,6 @@ def _parse_level(text: str) -> str:
     return text
 
 
-IdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="ID")]
 CpIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="CP_ID", help="The charge point's id.")]
 DriverIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="DRIVER_ID", help="The driver's id.")]
 

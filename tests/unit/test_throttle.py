@@ -51,7 +51,15 @@ def test_kinds_that_have_become_quiet_are_forgotten_when_there_are_many() -> Non
     throttle.admit("a", 1)
     for number in range(2000):
         throttle.admit(number, 100)
-    assert throttle.admit("a", 101) == 0  # and not 1, as it would be had it been kept
+    assert throttle.admit("a", 161) == 0  # and not 1, as it would be had it been kept
+
+
+def test_of_too_many_kinds_it_makes_one() -> None:
+    throttle = Throttle(60)
+    said = [number for number in range(2000) if throttle.admit(number, 100) is not None]
+    assert len(said) == 1001
+    assert throttle.admit("another", 101) is None
+    assert throttle.admit("another", 160.5) == 0
 
 
 def test_a_kind_that_is_still_loud_is_not_forgotten() -> None:
@@ -69,6 +77,28 @@ def test_what_has_been_kept_silent_of_a_loud_kind_is_told_even_when_there_are_ma
     for number in range(2000):
         throttle.admit(number, 100)
     assert throttle.admit("a", 110) == 1
+
+
+class Kind:
+    """A kind that counts how often any is looked at."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Kind.looks += 1
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_many_kinds_at_once_cost_each_no_more_than_few_do() -> None:
+    """A stranger that connects thousands of times, each time from another port, must not keep Central busy."""
+    throttle = Throttle(60)
+    kinds = [Kind() for _ in range(4_000)]
+    for number, kind in enumerate(kinds):
+        throttle.admit(kind, number / 1000)
+    assert Kind.looks < 20 * len(kinds)
 
 
 @given(

@@ -200,7 +200,7 @@ class Central:
 
     def link_garbled(self, link: Link, error: WireError) -> None:
         self.counts[error.code] += 1
-        self._warn("bad_message", (link.peer, error.code), peer=link.peer, code=error.code, reason=str(error))
+        self._warn("bad_message", (link.host, error.code), peer=link.peer, code=error.code, reason=str(error))
 
     def link_closed(self, link: Link, reason: str) -> None:
         self._paused.discard(link)

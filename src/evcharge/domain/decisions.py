@@ -65,6 +65,7 @@ class Known:
     sessions: dict[UUID, Session] = field(default_factory=dict)
     charge_points: dict[str, ChargePoint] = field(default_factory=dict)
     drivers: set[str] = field(default_factory=set)
+    removed_drivers: set[str] = field(default_factory=set)
 
 
 # Out

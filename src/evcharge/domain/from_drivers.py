@@ -96,7 +96,7 @@ def _check_age(net: "Network", request: Message, now: Instant) -> None:
 def _check_driver(net: "Network", driver_id: str) -> None:
     if driver_id in net.known.drivers:
         return
-    if not net.policy.open_registration:
+    if not net.policy.open_registration or driver_id in net.known.removed_drivers:
         raise UnknownDriver(f"there is no driver {driver_id}")
     net.known.drivers.add(driver_id)
     net.out.drivers.add(driver_id)

@@ -146,6 +146,8 @@ class Charger:
         return [verdict, self._reading(self.charge, self.vehicle, now), self.account(now)]
 
     def _unable(self, command: StartChargingCommand) -> WireError | None:
+        if command.cp_id != self.cp_id:
+            return NotYours(f"this Engine belongs to {self.cp_id}")
         if self.fault_code is not None:
             return ChargePointFaulty(f"the Engine is faulty: {self.fault_code}")
         if self.charge is not None:
@@ -280,13 +282,10 @@ class Charger:
         charge.advanced_to_s = now.monotonic_s
         delivered_wh = vehicle.stored_wh - charge.stored_before_wh
         done = passed_s >= left_s
-        if done and charge.target_wh is not None and not vehicle.is_full:
-            charge.energy_wh = charge.target_wh  # and not a rounding error less
-            return self._end(EndReason.TARGET_REACHED, now)
         charge.energy_wh = max(charge.energy_wh, int(delivered_wh + ROUNDING_WH))
         if done:
             if charge.target_wh is not None and round(delivered_wh) >= charge.target_wh:
-                charge.energy_wh = charge.target_wh
+                charge.energy_wh = charge.target_wh  # and not a rounding error less
                 return self._end(EndReason.TARGET_REACHED, now)
             return self._end(EndReason.BATTERY_FULL, now)
         if now.monotonic_s < charge.next_reading_s:

@@ -19,6 +19,8 @@ def commands(engine: Engine) -> dict[str, Command]:
         vehicle = charger.vehicle
         power_w = vehicle.max_power_w if vehicle is not None else float(engine.config.charger.max_power_w)
         charger.plug_in(Battery(capacity_wh, capacity_wh * soc_percent / 100, power_w))
+        if charger.cp_id is not None:
+            engine.do([charger.account(clock.now())])
         return f"plugged in: {capacity_wh / 1000:g} kWh at {soc_percent:g} %"
 
     async def unplug(words: list[str]) -> str:

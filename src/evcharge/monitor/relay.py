@@ -135,7 +135,6 @@ class Relay:
         self._engine_patience_from_s = now.monotonic_s
         self._next_check_s = now.monotonic_s
         self._init_id: UUID | None = None
-        self._register_id: UUID | None = None
         self._refusals: dict[type[Message], str | None] = {}
         self._waiting: deque[ChargingData] = deque(maxlen=MAX_WAITING_READINGS)
 
@@ -197,9 +196,8 @@ class Relay:
         if not response.accepted:
             return self._refused(response)
         self._refusals.pop(AuthResponse, None)
-        self._register_id = new_id()
         request = RegisterRequest(
-            message_id=self._register_id,
+            message_id=new_id(),
             timestamp=now.utc,
             cp_id=self.config.cp_id,
             location=self.config.location,

@@ -103,10 +103,8 @@ class Store:
                 for row in connection.execute(select(charge_points).where(charge_points.c.cp_id.in_(ids))):
                     known.charge_points[row.cp_id] = _charge_point(row)
             for ids in _chunks(wanted.drivers):
-                query = select(drivers.c.driver_id).where(
-                    drivers.c.driver_id.in_(ids), drivers.c.removed.is_(False)
-                )
-                known.drivers.update(connection.execute(query).scalars())
+                for row in connection.execute(select(drivers).where(drivers.c.driver_id.in_(ids))):
+                    (known.removed_drivers if row.removed else known.drivers).add(row.driver_id)
         return known
 
     def commit(self, decisions: Decisions, now: datetime) -> None:
@@ -277,10 +275,7 @@ def _write_charge_points(connection: Connection, charge_points: Iterable[ChargeP
 def _write_drivers(connection: Connection, driver_ids: Iterable[str], now: datetime) -> None:
     rows = [{"driver_id": driver_id, "added_at": now, "removed": False} for driver_id in driver_ids]
     if rows:
-        statement = upsert(schema.drivers)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["driver_id"], set_={"removed": False}), rows
-        )
+        connection.execute(upsert(schema.drivers).on_conflict_do_nothing(), rows)
 
 
 def _write_sessions(connection: Connection, sessions: Iterable[Session]) -> None:

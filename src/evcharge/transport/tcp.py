@@ -45,12 +45,15 @@ class Link(asyncio.Protocol):
         self._parser = LineParser()
         self._transport: asyncio.Transport | None = None
         self._closing_reason: str | None = None
-        self.peer = "?"
+        self.peer = self.host = "?"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio's, but not its base class.
         self._transport = cast(asyncio.Transport, transport)
-        self.peer = _address(transport.get_extra_info("peername"))
+        match transport.get_extra_info("peername"):
+            case (str() as host, int() as port, *_):
+                self.host = host
+                self.peer = str(Address(host, port))
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._handler.link_opened(self)
@@ -141,14 +144,6 @@ class Link(asyncio.Protocol):
             if transport.can_write_eof():
                 transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
-
-
-def _address(peername: object) -> str:
-    match peername:
-        case (str() as host, int() as port, *_):
-            return str(Address(host, port))
-        case _:
-            return "?"
 
 
 async def serve(

@@ -567,6 +567,14 @@ def test_a_driver_of_open_registration_is_known_from_then_on(store: Store) -> No
     assert store.drivers() == [("D1", NOW), ("D2", NOW + timedelta(days=1))]
 
 
+def test_a_driver_that_the_operator_removed_is_not_brought_back_by_central(store: Store) -> None:
+    """`drivers remove` refuses the driver from then on, `--open-registration` or not; as `cp remove` does."""
+    store.add_driver("D1", NOW)
+    store.remove_driver("D1")
+    store.commit(Decisions(drivers={"D1"}), NOW)
+    assert store.drivers() == []
+
+
 def test_all_of_a_batch_or_nothing(path: Path, store: Store) -> None:
     """The last thing that is written cannot be; the first must not be there either."""
     stranger = MeterValue(uuid4(), 0, 0, 0, None, NOW)

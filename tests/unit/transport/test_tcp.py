@@ -42,6 +42,10 @@ def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     return run
 
 
+on_the_programs_loop = pytest.mark.parametrize("run", [uvloop.new_event_loop], ids=["uvloop"], indirect=True)
+"""For a test that has to wait out the moment that a link takes to close; once is enough."""
+
+
 class Changes:
     """Something that tests wait on: a condition over what has happened so far, with a deadline."""
 
@@ -327,6 +331,7 @@ def test_a_line_of_a_megabyte_closes_the_connection_with_a_reason_that_the_peer_
     run(scenario())
 
 
+@on_the_programs_loop
 def test_a_peer_that_goes_on_sending_after_a_line_too_long_is_cut_off(run: Run[None]) -> None:
     async def scenario() -> None:
         central = Recorder()
@@ -515,6 +520,7 @@ def test_a_link_that_is_closed_tells_the_peer_why(run: Run[None]) -> None:
     run(scenario())
 
 
+@on_the_programs_loop
 def test_a_link_that_is_closed_for_a_reason_ends_even_if_the_peer_does_not(run: Run[None]) -> None:
     async def scenario() -> None:
         central = Recorder()
