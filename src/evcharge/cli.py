@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import __version__, clock, options
-from evcharge.central.service import Central, CentralConfig
 from evcharge.children import first_of
 from evcharge.console.shell import Shell, energy_wh_of
 from evcharge.demo import Demo
@@ -41,10 +40,14 @@ from evcharge.running import (
     open_standard_streams,
     run_until_signal,
 )
-from evcharge.storage.store import Store
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
+
+if TYPE_CHECKING:
+    from evcharge.storage.store import Store
+
+# What needs the database is imported where it is used: it takes longer to load than a driver's command to run.
 
 KEY_BYTES = 32
 
@@ -142,6 +145,8 @@ def central(
     log_level: options.LogLevel = "info",
 ) -> None:
     """Central: governs the charge points, answers the drivers, keeps the books."""
+    from evcharge.central.service import Central, CentralConfig
+
     log = make_log("central", log_level)
     config = CentralConfig(
         host=host,
@@ -589,11 +594,17 @@ def replay(
     _run(program)
 
 
+def _store(db: Path) -> "Store":
+    from evcharge.storage.store import Store
+
+    return Store(db)
+
+
 @cp_app.command("add")
 def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Admit a charge point; prints its key, this once."""
     key = secrets.token_urlsafe(KEY_BYTES)
-    Store(db).add_charge_point(cp_id, hash_key(key))
+    _store(db).add_charge_point(cp_id, hash_key(key))
     typer.echo(key)
     typer.echo(f"This is the key of {cp_id}; it is not stored and cannot be shown again.", err=True)
 
@@ -601,7 +612,7 @@ def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db
 @cp_app.command("list")
 def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
     """The charge points, with what they last registered."""
-    found = [cp for cp in Store(db).charge_points() if not cp.removed]
+    found = [cp for cp in _store(db).charge_points() if not cp.removed]
     rows = [
         {
             "cp_id": cp.cp_id,
@@ -621,14 +632,14 @@ def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = Fal
 @cp_app.command("remove")
 def cp_remove(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Refuse a charge point from its next connection on; its history stays."""
-    Store(db).remove_charge_point(cp_id)
+    _store(db).remove_charge_point(cp_id)
     typer.echo(f"removed: {cp_id}")
 
 
 @drivers_app.command("add")
 def drivers_add(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Serve a driver."""
-    Store(db).add_driver(driver_id, clock.now().utc)
+    _store(db).add_driver(driver_id, clock.now().utc)
     typer.echo(f"added: {driver_id}")
 
 
@@ -637,7 +648,7 @@ def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json 
     """The drivers, and since when they are served."""
     rows: list[dict[str, object]] = [
         {"driver_id": driver_id, "added_at": added_at.isoformat(timespec="seconds")}
-        for driver_id, added_at in Store(db).drivers()
+        for driver_id, added_at in _store(db).drivers()
     ]
     _print_rows(rows, json, "no driver has been added")
 
@@ -645,7 +656,7 @@ def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json 
 @drivers_app.command("remove")
 def drivers_remove(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Refuse a driver's requests from now on; the history stays."""
-    Store(db).remove_driver(driver_id)
+    _store(db).remove_driver(driver_id)
     typer.echo(f"removed: {driver_id}")
 
 

@@ -88,8 +88,7 @@ class DriverLink:
             await asyncio.to_thread(subscriber.start, [(Topic.RESPONSES, partition) for partition in mine])
             yield self
         finally:
-            await asyncio.to_thread(subscriber.close)
-            await asyncio.to_thread(self._publisher.close)
+            await asyncio.gather(asyncio.to_thread(subscriber.close), asyncio.to_thread(self._publisher.close))
 
     async def _partitions(self) -> int:
         giving_up = threading.Event()

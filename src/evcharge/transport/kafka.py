@@ -24,7 +24,7 @@ from evcharge.errors import KafkaUnusable
 from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
 
-POLL_S = 0.2
+POLL_S = 0.1
 BATCH_RECORDS = 1000
 QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
