@@ -75,7 +75,7 @@ def read_rows(path: Path, limit: int | None) -> tuple[list[Row], list[Skipped]]:
     skipped: list[Skipped] = []
     seen: set[str] = set()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:

@@ -286,6 +286,7 @@ class Wire:
             _, end = self._consumer.get_watermark_offsets(here, timeout=10)
             ends.append(TopicPartition("driver_responses", partition, end))
         self._consumer.assign(ends)
+        self._heard: list[dict[str, Any]] = []
 
     def send(self, topic: str, key: str, message: dict[str, Any] | bytes) -> None:
         value = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -294,10 +295,14 @@ class Wire:
 
     def answer_to(self, request: dict[str, Any]) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
+            # Partitions are read in any order: what answers another request is kept for whoever asks for it.
             record = self._consumer.poll(0.1)
-            if record is None or record.error() is not None:
-                return None
-            message: dict[str, Any] = json.loads(record.value() or b"")
-            return message if message.get("in_reply_to") == request["message_id"] else None
+            if record is not None and record.error() is None:
+                self._heard.append(json.loads(record.value() or b""))
+            for message in self._heard:
+                if message.get("in_reply_to") == request["message_id"]:
+                    self._heard.remove(message)
+                    return message
+            return None
 
         return eventually(look, f"an answer to {request}")

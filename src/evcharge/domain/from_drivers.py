@@ -49,11 +49,11 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
         net.reply(_acceptance(request, already, now), connection, request.driver_id)
         return
     _check_age(net, request, now)
-    _check_driver(net, request.driver_id)
     cp = _available_charge_point(net, request.cp_id)
     running = net.session_of.get(request.driver_id)
     if running is not None:
         raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
+    _check_driver(net, request.driver_id)
     session = Session(
         session_id=session_id,
         request_id=request.message_id,
@@ -128,7 +128,6 @@ def _unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
 def on_stop_request(net: "Network", request: StopChargingRequest, connection: int | None, now: Instant) -> None:
     if net.repeated(request, connection):
         return
-    _check_age(net, request, now)
     session = net.sessions.get(request.session_id)
     if session is None:
         raise NoOpenSession(f"no session {request.session_id} is open")

@@ -39,9 +39,13 @@ def on_reading(net: "Network", reading: ChargingData, connection: int | None, no
         return
     session.last_heard_s = now.monotonic_s
     net.last_readings[session.session_id] = reading
-    stored_at = net.stored_at.get(session.session_id)
-    if stored_at is None or (reading.timestamp - stored_at).total_seconds() >= net.policy.meter_value_interval_s:
-        net.stored_at[session.session_id] = reading.timestamp
+    stored = net.stored_readings.get(session.session_id)
+    # The distance, as the charge point's clock may have been set back.
+    if (
+        stored is None
+        or abs((reading.timestamp - stored.timestamp).total_seconds()) >= net.policy.meter_value_interval_s
+    ):
+        net.stored_readings[session.session_id] = reading
         net.out.meter_values.append(MeterValue.of(reading))
     net.store(session)
     net.moved[session.session_id] = session
@@ -75,7 +79,11 @@ def _complete_again(
 ) -> None:
     """A completion of a session that has ended: by its other way, again, or after Central gave it up."""
     if session.status is not SessionStatus.COMPLETED and session.settle(
-        completion.seq, completion.energy_wh, completion.end_reason
+        completion.seq,
+        completion.energy_wh,
+        completion.end_reason,
+        completion.started_at,
+        completion.ended_at,
     ):
         net.store(session)
         net.out.meter_values.append(_last_value(session, completion))

@@ -47,6 +47,7 @@ from evcharge.errors import (
     NotRegistered,
     NotYours,
     PeerSilent,
+    UnexpectedType,
     WireError,
 )
 from evcharge.protocol import messages
@@ -108,7 +109,7 @@ class Network:
         self._deadline_count = 0
         self._looks_at_sessions = False
         self.last_readings: dict[UUID, ChargingData] = {}
-        self.stored_at: dict[UUID, datetime] = {}
+        self.stored_readings: dict[UUID, ChargingData] = {}
         self.moved: dict[UUID, Session] = {}
         self.known = Known()
         self.out = Decisions()
@@ -210,7 +211,7 @@ class Network:
         reply = refusal_of(message, error, now)
         driver_id = getattr(message, "driver_id", None)
         self.note("refused", code=error.code, reason=str(error), message=messages.type_name(message))
-        if isinstance(message, ChargeRequest | StopChargingRequest):
+        if isinstance(message, ChargeRequest | StopChargingRequest) and not isinstance(error, UnexpectedType):
             self.answer(message, reply, connection)
         elif connection is not None:
             self.out.frames.append(Frame(connection, reply))
@@ -323,8 +324,8 @@ class Network:
     def _store_last_reading(self, session: Session) -> None:
         """Of each session the last reading is kept; the completion, if there is one, has brought it already."""
         last = self.last_readings.pop(session.session_id, None)
-        stored_at = self.stored_at.pop(session.session_id, None)
-        if last is not None and last.seq == session.last_seq and last.timestamp != stored_at:
+        stored = self.stored_readings.pop(session.session_id, None)
+        if last is not None and last.seq == session.last_seq and last is not stored:
             self.out.meter_values.append(MeterValue.of(last))
 
     def publish_receipt(

@@ -167,7 +167,9 @@ class Session:
         self.power_w = 0
         self.revision = 1
 
-    def settle(self, seq: int, energy_wh: int, reason: EndReason) -> bool:
+    def settle(
+        self, seq: int, energy_wh: int, reason: EndReason, started_at: datetime, ended_at: datetime
+    ) -> bool:
         """Bill what a completion proves beyond what was billed; False, and nothing changes, if it is nothing.
 
         Raises `IllegalTransition` for a completed session, which has had the charge point's last word.
@@ -178,5 +180,7 @@ class Session:
         self.last_seq = max(seq, self.last_seq + 1)
         self.energy_wh = energy_wh
         self.end_reason = reason
+        self.started_at = started_at.astimezone(UTC)
+        self.ended_at = ended_at.astimezone(UTC)
         self.revision += 1
         return True

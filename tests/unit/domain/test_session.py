@@ -217,13 +217,15 @@ def test_what_has_ended_does_not_end_again(status: SessionStatus, reason: EndRea
 @pytest.mark.parametrize("status", [FAILED, INTERRUPTED])
 def test_a_session_that_central_gave_up_is_billed_what_its_completion_proves(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
-    assert session.settle(9, 3_000, EndReason.TARGET_REACHED)
+    assert session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER)
     assert session == replace(
         a_session(status),
         status=INTERRUPTED,
         last_seq=9,
         energy_wh=3_000,
         end_reason=EndReason.TARGET_REACHED,
+        started_at=NOON,
+        ended_at=LATER,
         revision=2,
     )
     assert session.cost == Decimal("1.35")
@@ -233,7 +235,7 @@ def test_a_session_that_central_gave_up_is_billed_what_its_completion_proves(sta
 @pytest.mark.parametrize("status", SessionStatus)
 def test_a_completion_that_proves_nothing_more_changes_nothing(status: SessionStatus, energy_wh: int) -> None:
     session = a_session(status, energy_wh=1_000)
-    assert not session.settle(9, energy_wh, EndReason.TARGET_REACHED)
+    assert not session.settle(9, energy_wh, EndReason.TARGET_REACHED, NOON, LATER)
     assert session == a_session(status, energy_wh=1_000)
 
 
@@ -241,14 +243,14 @@ def test_a_completion_that_proves_nothing_more_changes_nothing(status: SessionSt
 def test_neither_an_open_session_nor_a_completed_one_can_be_settled(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
     with pytest.raises(IllegalTransition):
-        session.settle(9, 3_000, EndReason.TARGET_REACHED)
+        session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER)
     assert session == a_session(status, energy_wh=1_000)
 
 
 def test_settling_keeps_the_highest_seq_and_counts_revisions() -> None:
     session = a_session(INTERRUPTED, energy_wh=1_000)
-    assert session.settle(2, 1_500, EndReason.ENGINE_RESTARTED)
-    assert session.settle(9, 2_000, EndReason.STOPPED)
+    assert session.settle(2, 1_500, EndReason.ENGINE_RESTARTED, NOON, LATER)
+    assert session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER)
     assert (session.last_seq, session.energy_wh, session.revision) == (9, 2_000, 3)
-    assert not session.settle(9, 2_000, EndReason.STOPPED)
+    assert not session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER)
     assert session.revision == 3

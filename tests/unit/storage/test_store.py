@@ -546,7 +546,7 @@ def test_a_corrected_receipt_waits_again(store: Store) -> None:
     session.status = SessionStatus.INTERRUPTED
     store.commit(decisions(session), NOW)
     store.commit(Decisions(receipts_sent=[(session.session_id, 1)]), NOW)
-    assert session.settle(9, 5000, EndReason.STOPPED)
+    assert session.settle(9, 5000, EndReason.STOPPED, NOW, NOW)
     store.commit(decisions(session), NOW)
     assert store.receipts_waiting() == [session]
     store.commit(Decisions(receipts_sent=[(session.session_id, 1)]), NOW)
