@@ -1,4 +1,4 @@
-"""docs/operations.md has each option of each command, with its default and variable; a failure says what to write."""
+"""docs/operations.md has each option of each command; a failure says what to write there."""
 
 from __future__ import annotations
 
