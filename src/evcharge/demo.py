@@ -23,7 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from evcharge.children import Child, ChildFailed, Children, children
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
-from evcharge.driver.service import Driver, DriverLink, NoAnswer
+from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
 from evcharge.errors import UsageError
 from evcharge.protocol.messages import ChargeCompletionResponse, ChargingStatusUpdate, CpInfo, Message
 from evcharge.protocol.topics import Topic
@@ -159,10 +159,11 @@ class Demo:
     @asynccontextmanager
     async def running(self, folder: Path) -> AsyncIterator[Children]:
         """Central, the charge points, and the watching, until the block ends."""
-        await self._check_that_no_central_answers()
+        if self._broker is None and await a_central_answers(self._kafka, self._log):
+            raise UsageError(f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own")
         async with children(folder) as started:
             await self._start(started)
-            link = self._link("evcharge-demo", ANSWER_TIMEOUT_S)
+            link = DriverLink(self._kafka, "evcharge-demo", timeout_s=ANSWER_TIMEOUT_S, log=self._log, trace=None)
             async with link.opened(None):
                 for driver_id in DRIVERS:
                     link.listen(driver_id, self.view.hear)
@@ -174,20 +175,6 @@ class Demo:
                 finally:
                     looking.cancel()
                     await asyncio.gather(looking, return_exceptions=True)
-
-    def _link(self, client_id: str, timeout_s: float) -> DriverLink:
-        return DriverLink(self._kafka, client_id, timeout_s=timeout_s, log=self._log, trace=None)
-
-    async def _check_that_no_central_answers(self) -> None:
-        if self._broker is not None:
-            return
-        try:
-            link = self._link("evcharge-demo-probe", 2.0)
-            async with link.opened(["demo-probe"]):
-                await Driver("demo-probe", link).charge_points()
-        except NoAnswer:
-            return
-        raise UsageError(f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own")
 
     async def _start(self, started: Children) -> None:
         kafka = self._kafka

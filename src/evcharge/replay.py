@@ -26,7 +26,7 @@ from evcharge.children import ChildFailed, children, first_of
 from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
 from evcharge.domain.session import SessionStatus
-from evcharge.driver.service import Driver, DriverLink, NoAnswer
+from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
 from evcharge.errors import ChargePointBusy, ChargePointUnavailable, DriverBusy, UsageError, WireError
 from evcharge.fleet import Fleet, FleetConfig
 from evcharge.protocol.messages import ChargeCompletionResponse, is_id
@@ -36,7 +36,6 @@ from evcharge.transport.trace import Trace
 
 COLUMNS = ("session_id", "charge_point_id", "driver_id", "plugged_in_at", "charging_seconds", "energy_kwh")
 PRICE_PER_KWH = Decimal("0.23")
-PROBE_S = 2.0
 READY_TIMEOUT_S = 30.0
 RETRY_S = 0.05
 ANSWER_TIMEOUT_S = 60.0
@@ -226,7 +225,11 @@ class Replay:
         if self._config.central is not None:
             await self._run_with(self._config.central)
             return
-        await self._check_that_no_central_answers()
+        if await a_central_answers(self._config.kafka, self._log):
+            raise UsageError(
+                f"a Central is at work on Kafka at {self._config.kafka}; replay through it with --central"
+                " HOST:PORT (it must run with --open-registration), or use another Kafka"
+            )
         async with children(self._config.folder) as started:
             central = await started.start_server(
                 "central",
@@ -242,22 +245,6 @@ class Replay:
                 "warning",
             )
             await first_of(started.watch(), self._run_with(central))
-
-    async def _check_that_no_central_answers(self) -> None:
-        """Two Centrals on one Kafka would both answer the drivers."""
-        try:
-            link = self._link("evcharge-replay-probe", PROBE_S)
-            async with link.opened(["replay-probe"]):
-                await Driver("replay-probe", link).charge_points()
-        except NoAnswer:
-            return
-        raise UsageError(
-            f"a Central is at work on Kafka at {self._config.kafka}; replay through it with --central HOST:PORT"
-            " (it must run with --open-registration), or use another Kafka"
-        )
-
-    def _link(self, client_id: str, timeout_s: float) -> DriverLink:
-        return DriverLink(self._config.kafka, client_id, timeout_s=timeout_s, log=self._log, trace=self._trace)
 
     async def _run_with(self, central: Address) -> None:
         rows_at: dict[str, list[Row]] = {}
@@ -288,7 +275,13 @@ class Replay:
             self._trace,
         )
         stop = asyncio.Event()
-        link = self._link("evcharge-replay-drivers", ANSWER_TIMEOUT_S)
+        link = DriverLink(
+            self._config.kafka,
+            "evcharge-replay-drivers",
+            timeout_s=ANSWER_TIMEOUT_S,
+            log=self._log,
+            trace=self._trace,
+        )
         try:
             async with link.opened(None):
                 running = asyncio.ensure_future(fleet.run(stop))

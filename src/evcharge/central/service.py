@@ -43,7 +43,6 @@ from evcharge.protocol.messages import (
     ChargingStatusUpdate,
     Message,
     Undecodable,
-    derived_id,
 )
 from evcharge.protocol.topics import FROM_DRIVERS, TO_CENTRAL, Topic
 from evcharge.storage.database import locked
@@ -350,9 +349,7 @@ class Central:
         try:
             sessions, next_before = self._persistently(lambda: self._store.history(request))
             answer = ChargingHistoryResponse(
-                message_id=derived_id(request.message_id, "answer"),
-                timestamp=clock.now().utc,
-                in_reply_to=request.message_id,
+                **messages.answering(request, clock.now()),
                 driver_id=request.driver_id,
                 sessions=sessions,
                 next_before=next_before,

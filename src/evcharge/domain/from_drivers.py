@@ -21,6 +21,7 @@ from evcharge.errors import (
     UnknownDriver,
     WireError,
 )
+from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AvailableCpsRequest,
     AvailableCpsResponse,
@@ -73,9 +74,7 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
 
 def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> ChargeRequestResponse:
     return ChargeRequestResponse(
-        message_id=derived_id(request.message_id, "answer"),
-        timestamp=now.utc,
-        in_reply_to=request.message_id,
+        **messages.answering(request, now),
         driver_id=session.driver_id,
         cp_id=session.cp_id,
         accepted=True,
@@ -137,9 +136,7 @@ def on_stop_request(net: "Network", request: StopChargingRequest, connection: in
     session.stop_requested = True
     net.store(session)
     answer = StopChargingResponse(
-        message_id=derived_id(request.message_id, "answer"),
-        timestamp=now.utc,
-        in_reply_to=request.message_id,
+        **messages.answering(request, now),
         driver_id=request.driver_id,
         cp_id=session.cp_id,
         session_id=session.session_id,
@@ -173,9 +170,7 @@ def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: i
             )
         )
     response = AvailableCpsResponse(
-        message_id=derived_id(request.message_id, "answer"),
-        timestamp=now.utc,
-        in_reply_to=request.message_id,
+        **messages.answering(request, now),
         driver_id=request.driver_id,
         charge_points=page,
         next_after=next_after,

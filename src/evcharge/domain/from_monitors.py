@@ -23,6 +23,7 @@ from evcharge.errors import (
     UnknownSession,
     VehicleMissing,
 )
+from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AuthRequest,
     AuthResponse,
@@ -64,9 +65,7 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
         Frame(
             connection,
             AuthResponse(
-                message_id=derived_id(request.message_id, "answer"),
-                timestamp=now.utc,
-                in_reply_to=request.message_id,
+                **messages.answering(request, now),
                 accepted=True,
             ),
         )
@@ -105,9 +104,7 @@ def on_register(net: "Network", request: RegisterRequest, connection: int, now: 
         Frame(
             connection,
             RegisterResponse(
-                message_id=derived_id(request.message_id, "answer"),
-                timestamp=now.utc,
-                in_reply_to=request.message_id,
+                **messages.answering(request, now),
                 accepted=True,
                 status=cp.status,
                 out_of_service=cp.out_of_service,
@@ -121,9 +118,7 @@ def on_heartbeat(net: "Network", request: HeartbeatRequest, connection: int, now
         Frame(
             connection,
             HeartbeatResponse(
-                message_id=derived_id(request.message_id, "answer"),
-                timestamp=now.utc,
-                in_reply_to=request.message_id,
+                **messages.answering(request, now),
             ),
         )
     )

@@ -95,9 +95,7 @@ def receipt_of(session: Session, in_reply_to: UUID | None, now: Instant) -> Char
 def refusal_of(message: Message, error: WireError, now: Instant) -> Message:
     """The reply that says no, of the type that the sender of `message` waits for."""
     refused: dict[str, Any] = {
-        "message_id": derived_id(message.message_id, "answer"),
-        "timestamp": now.utc,
-        "in_reply_to": message.message_id,
+        **messages.answering(message, now),
         "code": error.code,
         "reason": messages.shown(str(error)),
     }

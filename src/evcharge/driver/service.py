@@ -39,6 +39,7 @@ from evcharge.transport.trace import Trace
 
 REPEAT_S = 5.0
 QUIET_S = 15.0
+PROBE_S = 2.0
 
 R = TypeVar("R", bound=Reply)
 
@@ -283,6 +284,18 @@ class Driver:
                     revision=past.revision,
                 )
         return None
+
+
+async def a_central_answers(kafka: str, log: FilteringBoundLogger) -> bool:
+    """Whether a Central is at work on this Kafka: a second one beside it would answer the same drivers."""
+    driver_id = "evcharge-probe"
+    link = DriverLink(kafka, driver_id, timeout_s=PROBE_S, log=log, trace=None)
+    try:
+        async with link.opened([driver_id]):
+            await Driver(driver_id, link).charge_points()
+    except NoAnswer:
+        return False
+    return True
 
 
 V = TypeVar("V", bound=Verdict)

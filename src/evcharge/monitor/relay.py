@@ -236,9 +236,7 @@ class Relay:
         if self.engine_ready:
             return [ToEngine(command)]
         response = CommandResponse(
-            message_id=derived_id(command.message_id, "answer"),
-            timestamp=now.utc,
-            in_reply_to=command.message_id,
+            **messages.answering(command, now),
             cp_id=self.config.cp_id,
             session_id=command.session_id,
             accepted=False,
@@ -330,9 +328,7 @@ class Relay:
         if self.registered:
             return [ToCentral(request)]
         refusal = ChargeRequestResponse(
-            message_id=derived_id(request.message_id, "answer"),
-            timestamp=now.utc,
-            in_reply_to=request.message_id,
+            **messages.answering(request, now),
             driver_id=request.driver_id,
             cp_id=request.cp_id,
             accepted=False,

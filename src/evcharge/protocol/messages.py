@@ -480,6 +480,15 @@ def derived_id(origin: UUID, name: str) -> UUID:
     return uuid5(origin, name)
 
 
+def answering(request: Message, now: Instant) -> dict[str, Any]:
+    """The head of the answer to `request`: the same whenever it is given again, but for the time."""
+    return {
+        "message_id": derived_id(request.message_id, "answer"),
+        "timestamp": now.utc,
+        "in_reply_to": request.message_id,
+    }
+
+
 def refusal(message: Message, allowed: Iterable[type[Message]]) -> UnexpectedType:
     """The error for a well-formed message that has no business here."""
     names = ", ".join(sorted(str(cls.__struct_config__.tag) for cls in allowed))
