@@ -127,8 +127,6 @@ class Central:
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
         worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
         kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
-        worker.start()
-        kafka.start()
         port = port_of(server)
         self._log.info(
             "central_listening",
@@ -138,7 +136,9 @@ class Central:
             charge_points=len(self._network.charge_points),
             open_sessions=len(self._network.sessions),
         )
-        on_listening(port)
+        on_listening(port)  # Before the threads: if it fails, nothing holds the program up.
+        worker.start()
+        kafka.start()
         try:
             stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
             await asyncio.wait([stopped, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -309,7 +309,7 @@ class Central:
         if ticket is not None:
             self._offsets.seal(ticket)
         for note in decisions.notes:
-            self._log.info(note.event, **note.fields)
+            (self._log.error if note.event == "bug" else self._log.info)(note.event, **note.fields)
         self.counts.update(decisions.counts)
 
     def _send(self, frames: list[Frame], closings: list[Closing]) -> None:
