@@ -11,6 +11,6 @@ RUN pip install --no-cache-dir . \
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 5000
+EXPOSE 5000 8080
 ENTRYPOINT ["evcharge"]
 CMD ["--help"]

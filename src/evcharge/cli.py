@@ -1,7 +1,9 @@
 """The `evcharge` command: one sub-command a program. The one place that chooses the concrete parts."""
 
 import asyncio
-import secrets
+import getpass
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -13,22 +15,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.live import Live
 from structlog.typing import FilteringBoundLogger
+from typer.main import get_command
 
 from evcharge import __version__, clock, options
 from evcharge.children import first_of
-from evcharge.console.shell import Shell, energy_wh_of
+from evcharge.console.events import EventLog
+from evcharge.console.front import attended, beside, is_full_screen
+from evcharge.console.shell import energy_wh_of
 from evcharge.demo import Demo
 from evcharge.domain.battery import Battery
 from evcharge.domain.charge_point import hash_key
+from evcharge.domain.commands import Actor, Role
 from evcharge.domain.network import Policy
-from evcharge.driver import console as driver_console
-from evcharge.driver.console import Outcome
+from evcharge.driver import answers
+from evcharge.driver.answers import Outcome
+from evcharge.driver.console import DriverCLI
 from evcharge.driver.service import Driver, DriverLink
-from evcharge.engine import console as engine_console
-from evcharge.engine.charger import ChargerConfig
+from evcharge.engine.charger import PLUG_TIMEOUT_S, ChargerConfig
+from evcharge.engine.console import EngineCLI
 from evcharge.engine.service import Engine, EngineConfig
 from evcharge.errors import EvchargeError, UsageError
 from evcharge.fleet import Fleet, FleetConfig, fleet_ids
+from evcharge.keys import new_key
+from evcharge.logs import make_log
+from evcharge.monitor.console import MonitorCLI
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
@@ -36,7 +46,6 @@ from evcharge.running import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     exit_code_of,
-    make_log,
     open_standard_streams,
     run_until_signal,
 )
@@ -45,11 +54,9 @@ from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 
 if TYPE_CHECKING:
-    from evcharge.storage.store import Store
+    from evcharge.storage.registry import Registry
 
 # What needs the database is imported where it is used: it takes longer to load than a driver's command to run.
-
-KEY_BYTES = 32
 
 app = typer.Typer(
     name="evcharge",
@@ -61,7 +68,9 @@ app = typer.Typer(
 cp_app = typer.Typer(no_args_is_help=True, help="The charge points that Central admits.")
 drivers_app = typer.Typer(no_args_is_help=True, help="The drivers that Central serves.")
 app.add_typer(cp_app, name="cp")
+token_app = typer.Typer(no_args_is_help=True, help="The operators' and viewers' access to Central over HTTP.")
 app.add_typer(drivers_app, name="drivers")
+app.add_typer(token_app, name="token")
 
 
 def _print_version(wanted: bool) -> None:
@@ -142,12 +151,28 @@ def central(
         float, options.seconds("--meter-value-interval", "Time between two readings that are stored")
     ] = 15.0,
     trace: options.Trace = None,
+    http: Annotated[
+        str,
+        options.option(
+            "--http",
+            "Address of the operators' interface (HTTP), or off; port 0 takes a free one.",
+            parser=options.parse_http,
+            metavar="HOST:PORT|off",
+        ),
+    ] = "127.0.0.1:8080",
+    http_port_file: Annotated[
+        Path | None, options.option("--http-port-file", "Write the port that HTTP was given to this file.")
+    ] = None,
+    headless: options.Headless = False,
     log_level: options.LogLevel = "info",
 ) -> None:
-    """Central: governs the charge points, answers the drivers, keeps the books."""
+    """Central: governs the charge points, answers the drivers, keeps the books; takes an operator's commands."""
+    from evcharge.central.console import AdminCLI
+    from evcharge.central.desk import Desk
     from evcharge.central.service import Central, CentralConfig
 
-    log = make_log("central", log_level)
+    events = EventLog()
+    log = make_log("central", log_level, events if is_full_screen(headless) else None)
     config = CentralConfig(
         host=host,
         port=port,
@@ -163,10 +188,25 @@ def central(
             meter_value_interval_s=meter_value_interval,
             open_registration=open_registration,
         ),
+        http=options.http_address(http),
     )
 
     async def program(stop: asyncio.Event) -> int:
-        await Central(config, log, _trace(trace)).run(stop, lambda taken: _announce("central", taken, port_file))
+        ready: asyncio.Future[Desk] = asyncio.get_running_loop().create_future()
+
+        def announce(port: int, http_port: int | None, desk: Desk) -> None:
+            _announce("central", port, port_file)
+            if http_port is not None:
+                _announce("operators' interface", http_port, http_port_file)
+            ready.set_result(desk)
+
+        async def console() -> None:
+            desk = (await ready).acting_as(_me("console"))
+            admin = AdminCLI(desk, events, title="AdminCLI   EV_Central", quit_help="stop this Central")
+            await admin.attend(stop)
+
+        served = Central(config, log, _trace(trace)).run(stop, announce)
+        await beside(served, None if headless else console())
         return 0
 
     _run(program)
@@ -228,11 +268,13 @@ def monitor(
     ] = "continue",
     reconnect_min: options.ReconnectMin = 1.0,
     reconnect_max: options.ReconnectMax = 30.0,
+    headless: options.Headless = False,
     trace: options.Trace = None,
     log_level: options.LogLevel = "info",
 ) -> None:
     """Monitor of a charge point: stands between Central and the Engine, watches both, reports faults."""
-    log = make_log("monitor", log_level).bind(cp_id=cp_id)
+    events = EventLog()
+    log = make_log("monitor", log_level, events if is_full_screen(headless) else None).bind(cp_id=cp_id)
     config = MonitorConfig(
         cp_id=cp_id,
         key=key,
@@ -248,7 +290,9 @@ def monitor(
 
     async def program(stop: asyncio.Event) -> int:
         backoff = _backoff(reconnect_min, reconnect_max)
-        await Monitor(config, central, engine, backoff, log, _trace(trace)).run(stop)
+        served = Monitor(config, central, engine, backoff, log, _trace(trace))
+        front = None if headless else MonitorCLI(served, events).front
+        await attended(served.run(stop), front, stop)
         return 0
 
     _run(program)
@@ -286,11 +330,20 @@ def engine(
         float,
         options.seconds("--repeat-interval", "Time until a completion without a receipt is repeated"),
     ] = 10.0,
+    manual_plug: Annotated[
+        bool,
+        options.option("--manual-plug", "A charge waits until a vehicle is plugged in, with the command `plug`."),
+    ] = False,
+    plug_timeout: Annotated[
+        float, options.seconds("--plug-timeout", "Time that a charge waits for its vehicle, with --manual-plug")
+    ] = PLUG_TIMEOUT_S,
+    headless: options.Headless = False,
     trace: options.Trace = None,
     log_level: options.LogLevel = "info",
 ) -> None:
     """Engine of a charge point: charges (a simulated vehicle), meters, and takes commands on stdin (`help`)."""
-    log = make_log("engine", log_level)
+    events = EventLog()
+    log = make_log("engine", log_level, events if is_full_screen(headless) else None)
     config = EngineConfig(
         host=host,
         port=port,
@@ -301,6 +354,8 @@ def engine(
             time_scale=time_scale,
             reading_interval_s=data_interval,
             repeat_interval_s=repeat_interval,
+            manual_plug=manual_plug,
+            plug_timeout_s=plug_timeout,
         ),
     )
 
@@ -309,12 +364,57 @@ def engine(
         publisher = _publisher(kafka, "evcharge-engine", tracer, log)
         try:
             served = Engine(config, publisher, log, tracer)
-            shell = asyncio.ensure_future(Shell(engine_console.commands(served)).run())
-            await served.run(stop, lambda taken: _announce("engine", taken, port_file))
-            shell.cancel()
+            front = None if headless else EngineCLI(served, events).front
+            await attended(served.run(stop, lambda taken: _announce("engine", taken, port_file)), front, stop)
         finally:
             await asyncio.to_thread(publisher.close)
         return 0
+
+    _run(program)
+
+
+@app.command()
+def admin(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND…]", help="One command, such as `list`; without it, the console."),
+    ] = None,
+    url: Annotated[
+        str, options.option("--url", "Address of Central's operators' interface.", metavar="URL")
+    ] = "http://127.0.0.1:8080",
+    token: Annotated[
+        str,
+        options.option(
+            "--token",
+            "The token that `evcharge token add` printed; better in EVCHARGE_TOKEN, where no list of processes"
+            " shows it.",
+            show_default=False,
+            parser=options.parse_text,
+            metavar="TOKEN",
+        ),
+    ] = "",
+) -> None:
+    """Central's console from elsewhere: AdminCLI over HTTP, full screen, as lines, or for one command."""
+    from evcharge.central.client import DeskClient
+    from evcharge.central.console import AdminCLI
+
+    async def program(stop: asyncio.Event) -> int:
+        if not token:
+            raise UsageError(
+                "no token; set EVCHARGE_TOKEN to what `evcharge token add NAME --role operator` printed"
+            )
+        async with DeskClient(url, token) as desk:
+            console = AdminCLI(desk, EventLog(), title=f"AdminCLI   {url}", quit_help="leave")
+
+            async def work() -> int:
+                if command:
+                    typer.echo(await console.commands.run(shlex.join(command)))
+                else:
+                    await desk.totals()  # if this is refused, so is all else
+                    await console.attend(stop)
+                return 0
+
+            return await _until(stop, work())
 
     _run(program)
 
@@ -400,7 +500,7 @@ def driver(
         str | None,
         typer.Argument(
             metavar="[list|charge|status|stop|history]",
-            help="What to do; without it, a prompt.",
+            help="What to do; without it, a console.",
         ),
     ] = None,
     cp_id: Annotated[
@@ -424,28 +524,29 @@ def driver(
     log_level: options.LogLevel = "warning",
 ) -> None:
     """Driver: list charge points, charge, follow, stop, and look back."""
-    log = make_log("driver", log_level)
+    events = EventLog()
+    log = make_log("driver", log_level, events if command is None and file is None and is_full_screen() else None)
     show: Callable[[str], None] = (lambda text: None) if json else typer.echo
 
-    async def act(driver: Driver) -> Outcome | None:
+    async def act(driver: Driver, stop: asyncio.Event) -> Outcome | None:
         if file is not None:
-            return await driver_console.charge_all(driver, driver_console.read_wishes(file), show)
+            return await answers.charge_all(driver, answers.read_wishes(file), show)
         match command:
             case None:
-                await driver_console.prompt(driver)
+                await DriverCLI(driver, events).run(stop)
                 return None
             case "list":
-                return await driver_console.list_charge_points(driver, all_points)
+                return await answers.list_charge_points(driver, all_points)
             case "charge":
                 assert cp_id is not None
                 energy_wh = energy_wh_of(energy) if energy is not None else None
-                return await driver_console.charge(driver, cp_id, energy_wh, wait, show)
+                return await answers.charge(driver, cp_id, energy_wh, wait, show)
             case "status":
-                return await driver_console.status(driver)
+                return await answers.status(driver)
             case "stop":
-                return await driver_console.stop(driver)
+                return await answers.stop(driver)
             case _:
-                return await driver_console.history(driver, limit)
+                return await answers.history(driver, limit)
 
     async def program(stop: asyncio.Event) -> int:
         _check_driver_command(command, cp_id, file)
@@ -455,10 +556,10 @@ def driver(
 
         async def work() -> int:
             async with link.opened([driver_id]):
-                outcome = await act(Driver(driver_id, link))
+                outcome = await act(Driver(driver_id, link), stop)
             if outcome is None:
                 return 0
-            typer.echo(driver_console.as_json(outcome.data) if json else outcome.text)
+            typer.echo(answers.as_json(outcome.data) if json else outcome.text)
             return 0 if outcome.ok else EXIT_FAILED
 
         return await _until(stop, work())
@@ -533,7 +634,7 @@ def demo(
         with tempfile.TemporaryDirectory(prefix="evcharge-demo-") as folder, screen:
             await _until(stop, work(Path(folder)))
         if json:
-            typer.echo(driver_console.as_json({"kafka": shown.view.kafka, "sessions": summary}))
+            typer.echo(answers.as_json({"kafka": shown.view.kafka, "sessions": summary}))
         completed = sum(1 for session in summary if session["completed"])
         return 0 if sessions is None or completed == sessions else EXIT_FAILED
 
@@ -588,23 +689,33 @@ def replay(
 
             await _until(stop, work())
         figures = report(rows, skipped, replay.tally, replay.wall_s)
-        typer.echo(driver_console.as_json(figures) if json else text_of(figures))
+        typer.echo(answers.as_json(figures) if json else text_of(figures))
         return EXIT_FAILED if figures["differences"] or figures["failed"] else 0
 
     _run(program)
 
 
-def _store(db: Path) -> "Store":
-    from evcharge.storage.store import Store
+def _registry(db: Path) -> "Registry":
+    from evcharge.storage.database import open_database
+    from evcharge.storage.registry import Registry
 
-    return Store(db)
+    return Registry(open_database(db))
+
+
+def _me(via: str = "command line") -> Actor:
+    """Whoever types commands here, for the audit."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a user that has no name
+        name = f"uid {os.getuid()}"
+    return Actor(name[:64], via)
 
 
 @cp_app.command("add")
 def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Admit a charge point; prints its key, this once."""
-    key = secrets.token_urlsafe(KEY_BYTES)
-    _store(db).add_charge_point(cp_id, hash_key(key))
+    key = new_key()
+    _registry(db).add_charge_point(cp_id, hash_key(key), _me(), clock.now().utc)
     typer.echo(key)
     typer.echo(f"This is the key of {cp_id}; it is not stored and cannot be shown again.", err=True)
 
@@ -612,7 +723,9 @@ def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db
 @cp_app.command("list")
 def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
     """The charge points, with what they last registered."""
-    found = [cp for cp in _store(db).charge_points() if not cp.removed]
+    from evcharge.storage.store import Store
+
+    found = [cp for cp in Store(db).charge_points() if not cp.removed]
     rows = [
         {
             "cp_id": cp.cp_id,
@@ -632,14 +745,14 @@ def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = Fal
 @cp_app.command("remove")
 def cp_remove(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Refuse a charge point from its next connection on; its history stays."""
-    _store(db).remove_charge_point(cp_id)
+    _registry(db).remove_charge_point(cp_id, _me(), clock.now().utc)
     typer.echo(f"removed: {cp_id}")
 
 
 @drivers_app.command("add")
 def drivers_add(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Serve a driver."""
-    _store(db).add_driver(driver_id, clock.now().utc)
+    _registry(db).add_driver(driver_id, _me(), clock.now().utc)
     typer.echo(f"added: {driver_id}")
 
 
@@ -648,7 +761,7 @@ def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json 
     """The drivers, and since when they are served."""
     rows: list[dict[str, object]] = [
         {"driver_id": driver_id, "added_at": added_at.isoformat(timespec="seconds")}
-        for driver_id, added_at in _store(db).drivers()
+        for driver_id, added_at in _registry(db).drivers()
     ]
     _print_rows(rows, json, "no driver has been added")
 
@@ -656,13 +769,45 @@ def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json 
 @drivers_app.command("remove")
 def drivers_remove(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
     """Refuse a driver's requests from now on; the history stays."""
-    _store(db).remove_driver(driver_id)
+    _registry(db).remove_driver(driver_id, _me(), clock.now().utc)
     typer.echo(f"removed: {driver_id}")
+
+
+@token_app.command("add")
+def token_add(
+    name: options.TokenName,
+    role: Annotated[
+        Role, options.option("--role", "What it allows: to look, or also to change.", metavar="viewer|operator")
+    ],
+    db: options.Database = Path("evcharge.db"),
+) -> None:
+    """Give an operator or a viewer access to Central's HTTP interface; prints the token, this once."""
+    token = new_key()
+    _registry(db).add_token(name, role, hash_key(token), _me(), clock.now().utc)
+    typer.echo(token)
+    typer.echo(f"This is the token {name} ({role}); it is not stored and cannot be shown again.", err=True)
+
+
+@token_app.command("list")
+def token_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
+    """The tokens by their names, with their roles."""
+    rows: list[dict[str, object]] = [
+        {"name": token.name, "role": token.role, "added_at": token.added_at.isoformat(timespec="seconds")}
+        for token in _registry(db).tokens()
+    ]
+    _print_rows(rows, json, "no token has been added")
+
+
+@token_app.command("remove")
+def token_remove(name: options.TokenName, db: options.Database = Path("evcharge.db")) -> None:
+    """Refuse this token from now on."""
+    _registry(db).remove_token(name, _me(), clock.now().utc)
+    typer.echo(f"removed: {name}")
 
 
 def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
     if json:
-        typer.echo(driver_console.as_json(rows))
+        typer.echo(answers.as_json(rows))
     elif not rows:
         typer.echo(none)
     else:
@@ -670,31 +815,35 @@ def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
             typer.echo("  ".join(f"{name}={value}" for name, value in row.items()))
 
 
-def _main(arguments: list[str], program: str) -> None:
-    """Run the command line; an error that we foresaw is one sentence on stderr, and an exit code."""
+def _main(program: str, name: str | None = None) -> None:
+    """Run the command line, or the one sub-command of that name under a name of its own.
+
+    An error that we foresaw is one sentence on stderr, and an exit code.
+    """
     open_standard_streams()
+    command: Any = get_command(app)
     try:
-        app(arguments, prog_name=program)
+        (command if name is None else command.commands[name])(sys.argv[1:], prog_name=program)
     except EvchargeError as error:
-        typer.echo(f"{program}: {driver_console.explained(error)}", err=True)
+        typer.echo(f"{program}: {answers.explained(error)}", err=True)
         sys.exit(exit_code_of(error))
 
 
 def main() -> None:
-    _main(sys.argv[1:], "evcharge")
+    _main("evcharge")
 
 
 def ev_central() -> None:
-    _main(["central", *sys.argv[1:]], "EV_Central")
+    _main("EV_Central", "central")
 
 
 def ec_cp_m() -> None:
-    _main(["monitor", *sys.argv[1:]], "EC_CP_M")
+    _main("EC_CP_M", "monitor")
 
 
 def ev_cp_e() -> None:
-    _main(["engine", *sys.argv[1:]], "EV_CP_E")
+    _main("EV_CP_E", "engine")
 
 
 def ev_driver() -> None:
-    _main(["driver", *sys.argv[1:]], "EV_Driver")
+    _main("EV_Driver", "driver")

@@ -181,7 +181,7 @@ class Demo:
         central = await started.start_server(
             "central",
             "central",
-            *("--host", "127.0.0.1", "--kafka", kafka, "--open-registration"),
+            *("--host", "127.0.0.1", "--kafka", kafka, "--open-registration", "--http", "off"),
             *("--db", str(started.folder / "demo.db")),
         )
         for place in PLACES:

@@ -2,10 +2,13 @@
 
     EvchargeError
     ├── UsageError                 what the person typed, or set, is wrong          (exit code 2)
+    │   ├── AlreadyThere
+    │   └── NotThere
     ├── EnvironmentFault           the machine does not let us work                 (exit code 3)
     │   ├── AddressInUse
     │   ├── DatabaseUnusable
     │   └── KafkaUnusable
+    ├── NotDecided                 an operator's command waits for a worker that is held up
     ├── IllegalTransition          a bug of ours: raised, and nothing has changed
     └── WireError                  told to the peer as an `error_response`, or as the code of a refusal
         ├── BadMessage             the bytes are no message of ours
@@ -19,6 +22,7 @@
         ├── ConnectionReplaced     connection_replaced     (closes the connection)
         ├── PeerSilent             peer_silent             (closes the connection)
         ├── PeerTooSlow            peer_too_slow           (closes the connection)
+        ├── ReconnectRequested     reconnect_requested     (closes the connection)
         ├── NotRegistered          not_registered
         ├── NotYours               not_yours
         ├── RequestExpired         request_expired
@@ -49,6 +53,14 @@ class UsageError(EvchargeError):
     """A wrong argument, option, environment variable or input file."""
 
 
+class AlreadyThere(UsageError):
+    """What is to be added has been added before."""
+
+
+class NotThere(UsageError):
+    """What is named does not exist."""
+
+
 class EnvironmentFault(EvchargeError):
     """The machine refuses something that the program cannot do without."""
 
@@ -63,6 +75,10 @@ class DatabaseUnusable(EnvironmentFault):
 
 class KafkaUnusable(EnvironmentFault):
     """The broker answers, but will not do what we need of it."""
+
+
+class NotDecided(EvchargeError):
+    """An operator's command has not been decided in time; it may still be carried out."""
 
 
 class IllegalTransition(EvchargeError):
@@ -117,6 +133,10 @@ class PeerSilent(WireError):
 
 class PeerTooSlow(WireError):
     code = "peer_too_slow"
+
+
+class ReconnectRequested(WireError):
+    code = "reconnect_requested"
 
 
 class NotRegistered(WireError):

@@ -70,8 +70,26 @@ def _parse_level(text: str) -> str:
     return text
 
 
+def parse_http(text: str) -> str:
+    if text != "off":
+        http_address(text)
+    return text
+
+
+def http_address(text: str) -> Address | None:
+    """Where HTTP listens; port 0 is a free one."""
+    if text == "off":
+        return None
+    host, _, port = text.rpartition(":")
+    if port == "0" and host:
+        return Address(host.removeprefix("[").removesuffix("]"), 0)
+    return parse_address(text)
+
+
 CpIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="CP_ID", help="The charge point's id.")]
 DriverIdArgument = Annotated[str, typer.Argument(parser=parse_id, metavar="DRIVER_ID", help="The driver's id.")]
+
+TokenName = Annotated[str, typer.Argument(parser=parse_id, metavar="NAME", help="Whose token it is.")]
 
 Kafka = Annotated[
     str,
@@ -90,6 +108,7 @@ Trace = Annotated[
 LogLevel = Annotated[
     str, option("--log-level", "debug, info, warning or error.", parser=_parse_level, metavar="LEVEL")
 ]
+Headless = Annotated[bool, option("--headless", "No console: neither a screen nor commands on stdin.")]
 Price = Annotated[
     Decimal, option("--price", "Price of a kWh, in --currency.", parser=parse_price, metavar="DECIMAL")
 ]

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from structlog.typing import FilteringBoundLogger
 
+from evcharge import clock
 from evcharge.children import ChildFailed, children, first_of
 from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
@@ -240,6 +241,7 @@ class Replay:
                 self._config.kafka,
                 "--db",
                 str(self._config.folder / "replay.db"),
+                *("--http", "off"),
                 "--open-registration",
                 "--log-level",
                 "warning",
@@ -320,13 +322,14 @@ class Replay:
             ) from None
 
     async def _drive_charge_point(self, cp_id: str, rows: list[Row], fleet: Fleet, begun_s: float) -> None:
-        charger = fleet.engines[cp_id].charger
+        engine = fleet.engines[cp_id]
         first_at = self._rows[0].plugged_in_at
         for row in rows:
             due_s = begun_s + (row.plugged_in_at - first_at).total_seconds() / self._config.speed
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             async with self._driver_is_free[row.driver_id]:
-                charger.plug_in(Battery(float(row.energy_wh * ROOM_IN_BATTERY), 0.0, row.power_w))
+                vehicle = Battery(float(row.energy_wh * ROOM_IN_BATTERY), 0.0, row.power_w)
+                engine.do(engine.charger.plug_in(vehicle, clock.now()))
                 await self._charge(row)
             self._on_progress()
 

@@ -1,15 +1,14 @@
-"""How every program starts, stops and fails: signals, exit codes, logs."""
+"""How every program starts, stops and fails: signals and exit codes."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TextIO
 
-import structlog
 import uvloop
-from structlog.typing import FilteringBoundLogger, Processor
 
 from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
 
@@ -19,28 +18,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-
-LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-def make_log(program: str, level: str) -> FilteringBoundLogger:
-    """A log on stderr: for people on a terminal, else one JSON object a line."""
-    for_people = sys.stderr.isatty()
-    render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
-        if for_people
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-    )
-    log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not for_people),
-            *render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[level]),
-    ).bind(program=program)
-    return log
 
 
 def open_standard_streams() -> None:
@@ -56,6 +33,14 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode))
 
 
+def let_go(stream: TextIO) -> None:
+    """Whoever read it has left: what is still written goes nowhere, and no flush at the end fails."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def exit_code_of(error: EvchargeError) -> int:
     if isinstance(error, UsageError):
         return EXIT_USAGE
@@ -65,8 +50,8 @@ def exit_code_of(error: EvchargeError) -> int:
 def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     """Run `program`, which ends in order soon after its event is set; the exit code says how it ended.
 
-    0 or what `program` returns if it ended by itself, 130 after Ctrl-C, 143 after SIGTERM. A second signal
-    ends the process at once.
+    0 or what `program` returns if it ended by itself, 130 after Ctrl-C, 143 after SIGTERM, 129 when its terminal
+    is closed, unless that is ignored (`nohup`). A second Ctrl-C or SIGTERM ends the process at once.
     """
     signals: list[signal.Signals] = []
 
@@ -80,7 +65,9 @@ def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]]) -> int:
             loop.remove_signal_handler(signal.SIGINT)
             loop.remove_signal_handler(signal.SIGTERM)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # A terminal that closes sends its signal more than once, so it never ends the process at once.
+        hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+        for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
             loop.add_signal_handler(number, stopped_by, number)
         return await program(stop)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+
 EVCHARGE = [sys.executable, "-m", "evcharge"]
 DEADLINE_S = 30.0
 LOOK_EVERY_S = 0.02
@@ -50,7 +52,14 @@ class Program:
 
     @property
     def port(self) -> int:
-        path = self.folder / f"{self.name}.port"
+        return self._port("port")
+
+    @property
+    def http_port(self) -> int:
+        return self._port("http")
+
+    def _port(self, kind: str) -> int:
+        path = self.folder / f"{self.name}.{kind}"
         return int(
             eventually(lambda: path.read_text() if path.exists() else "", f"{self.name} listens\n{self.log}")
         )
@@ -91,12 +100,14 @@ class World:
     folder: Path
     kafka: str
     programs: list[Program] = field(default_factory=list)
+    clients: list[httpx.Client] = field(default_factory=list)
 
     def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Program:
         """Start `evcharge ARGUMENTS`; stdin stays open, so that commands can be typed."""
         out = (self.folder / f"{name}.out").open("a")
         log = (self.folder / f"{name}.log").open("a")
-        (self.folder / f"{name}.port").unlink(missing_ok=True)
+        for kind in ("port", "http"):
+            (self.folder / f"{name}.{kind}").unlink(missing_ok=True)
         process = subprocess.Popen(
             [*EVCHARGE, *arguments],
             stdin=subprocess.PIPE,
@@ -104,7 +115,8 @@ class World:
             stderr=log,
             text=True,
             cwd=self.folder,
-            env=os.environ | (env or {}),
+            # A port of its own for every Central.
+            env=os.environ | {"EVCHARGE_HTTP": "127.0.0.1:0"} | (env or {}),
         )
         out.close()
         log.close()
@@ -120,6 +132,7 @@ class World:
             "central",
             *("--host", "127.0.0.1", "--port", str(port), "--port-file", f"{name}.port"),
             *("--kafka", self.kafka, "--db", "evcharge.db", "--trace", f"{name}.trace"),
+            *("--http", "127.0.0.1:0", "--http-port-file", f"{name}.http"),
             *(["--open-registration"] if open_registration else []),
             *arguments,
         )
@@ -171,6 +184,22 @@ class World:
         assert program.wait(60) == code, f"{arguments}: {program.log}{program.output}"
         return json.loads(program.output) if program.output else program.log
 
+    def token(self, name: str, role: str = "operator") -> str:
+        """A new token for Central's HTTP interface."""
+        program = self.start(f"token-{name}", "token", "add", name, "--role", role, "--db", "evcharge.db")
+        assert program.wait() == 0, program.log
+        return program.output.strip()
+
+    def http(self, central: Program, token: str | None = None) -> httpx.Client:
+        """Central's HTTP interface, for whoever has this token."""
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        client = httpx.Client(base_url=f"http://127.0.0.1:{central.http_port}", headers=headers, timeout=20)
+        self.clients.append(client)
+        return client
+
+    def operator(self, central: Program, name: str = "maria") -> httpx.Client:
+        return self.http(central, self.token(name))
+
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """What Central has committed."""
         path = self.folder / "evcharge.db"
@@ -208,6 +237,8 @@ class World:
 
     def stop(self) -> None:
         """End everything; Central last and in order, so that it leaves no record to the next test's Central."""
+        for client in self.clients:
+            client.close()
         for program in sorted(self.programs, key=lambda program: program.name.startswith("central")):
             if program.process.poll() is None:
                 program.process.send_signal(signal.SIGCONT)

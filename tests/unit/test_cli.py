@@ -25,8 +25,8 @@ from evcharge.fleet import fleet_ids
 from evcharge.transport.tcp import Address
 
 # What the commands cannot do without.
-ARGUMENTS = {"cp_id": "CP001", "driver_id": "D1", "file": "sessions.csv"}
-OPTIONS = {"--engine": "localhost:1", "--count": "3"}
+ARGUMENTS = {"cp_id": "CP001", "driver_id": "D1", "file": "sessions.csv", "name": "maria"}
+OPTIONS = {"--engine": "localhost:1", "--count": "3", "--role": "viewer"}
 
 # A value other than the default, for the options that do not take just any text.
 OTHER = {
@@ -39,6 +39,8 @@ OTHER = {
     "--log-level": "debug",
     "--on-central-loss": "stop",
     "--energy": "7.5",
+    "--http": "localhost:8081",
+    "--role": "operator",
 }
 
 
@@ -191,6 +193,22 @@ def test_the_programs_go_by_the_names_of_the_seed_too(run: Run, program: Callabl
     shown = run("--help", program=program)
     assert shown.code == 0
     assert option in shown.out
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        (cli.ev_central, "EV_Central"),
+        (cli.ec_cp_m, "EC_CP_M"),
+        (cli.ev_cp_e, "EV_CP_E"),
+        (cli.ev_driver, "EV_Driver"),
+    ],
+)
+def test_under_its_own_name_a_program_speaks_of_itself_by_it(
+    run: Run, program: Callable[[], None], name: str
+) -> None:
+    assert f"Usage: {name} [OPTIONS]" in run("--help", program=program).out
+    assert f"Try '{name} --help'" in run("--fly", program=program).err
 
 
 # Defaults and the environment

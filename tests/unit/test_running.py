@@ -81,6 +81,34 @@ def test_a_second_signal_ends_the_program_at_once(number: signal.Signals) -> Non
     assert process.returncode in (-number, 128 + number)
 
 
+def test_a_terminal_that_is_closed_ends_the_program_in_order_however_often_it_says_so() -> None:
+    with started('await stop.wait(); print("asked", flush=True); sys.stdin.readline(); return 0') as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "asked\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 129
+
+
+def test_a_program_that_is_told_to_ignore_it_outlives_its_terminal() -> None:
+    program = PROGRAM.format(body=WAITS_FOR_STOP)
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "running\n"
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("code", [0, 1, 5])
 def test_a_program_that_ends_by_itself_says_how(code: int) -> None:
     with started(f"return {code}") as process:

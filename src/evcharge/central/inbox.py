@@ -27,11 +27,16 @@ class ReceiptSent:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody wants to see what has changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The last item."""
 
 
-Item = Input | FromBroker | ReceiptSent | Stop
+Item = Input | FromBroker | ReceiptSent | Look | Stop
 
 
 class Inbox:

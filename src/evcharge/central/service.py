@@ -8,7 +8,7 @@ redelivery: offsets are committed once all that followed from their records has 
 import asyncio
 import itertools
 import threading
-from collections import Counter
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,13 @@ from sqlalchemy.exc import OperationalError
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.central.inbox import FromBroker, Inbox, ReceiptSent, Stop
+from evcharge.central.board import Board, seen
+from evcharge.central.desk import Desk
+from evcharge.central.http import HttpServer
+from evcharge.central.inbox import FromBroker, Inbox, Look, ReceiptSent, Stop
+from evcharge.central.metrics import Metrics, Snapshot
+from evcharge.central.orders import Orders
+from evcharge.domain.commands import Actor
 from evcharge.domain.decisions import (
     Closing,
     Decisions,
@@ -30,6 +36,7 @@ from evcharge.domain.decisions import (
     Input,
     MonitorCame,
     MonitorGone,
+    Note,
     Record,
 )
 from evcharge.domain.instant import Instant
@@ -44,13 +51,16 @@ from evcharge.protocol.messages import (
     Message,
     Undecodable,
 )
+from evcharge.protocol.operators import Changes, Event
 from evcharge.protocol.topics import FROM_DRIVERS, TO_CENTRAL, Topic
+from evcharge.storage.books import Books
 from evcharge.storage.database import locked
+from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
 from evcharge.transport.kafka import Cluster, Publisher, Received, Subscriber
 from evcharge.transport.offsets import OffsetTracker, Ticket
-from evcharge.transport.tcp import Link, port_of, serve
+from evcharge.transport.tcp import Address, Link, port_of, serve
 from evcharge.transport.trace import Trace
 
 GROUP_ID = "evcharge-central"
@@ -58,6 +68,8 @@ KAFKA_BATCHES_IN_HAND = 4
 MAX_WAITING = 50_000
 RETRY_S = 1.0
 FORGET_ANSWERS_EVERY_S = 3600.0
+EVENTS_KEPT = 200
+DESK_THREADS = 2
 
 T = TypeVar("T")
 
@@ -70,6 +82,7 @@ class CentralConfig:
     database: Path
     partitions: int
     policy: Policy
+    http: Address | None
 
 
 class Central:
@@ -89,10 +102,16 @@ class Central:
         self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
         self._throttle = Throttle()
         self._next_forgetting_s = 0.0
-        self.counts: Counter[str] = Counter()
+        self._orders = Orders(self._inbox.put)
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._database_works = True
+        self.metrics = Metrics()
 
-    async def run(self, stop: asyncio.Event, on_listening: Callable[[int], None]) -> None:
-        """Serve until `stop`; raises an `EvchargeError` if that cannot be done, or can no longer be done."""
+    async def run(self, stop: asyncio.Event, on_listening: Callable[[int, int | None, Desk], None]) -> None:
+        """Serve until `stop`; raises an `EvchargeError` if that cannot be done, or can no longer be done.
+
+        `on_listening` is told the port for Monitors, the one for HTTP, and the desk.
+        """
         config = self._config
         with locked(config.database):
             self._store = Store(config.database)
@@ -102,13 +121,14 @@ class Central:
                 self._network = Network(
                     config.policy, self._store.charge_points(), self._store.open_sessions(), now
                 )
+                self.board = Board(lambda: self._inbox.put(Look()), self._seen(now))
                 server = await serve(self, config.host, config.port, self._trace)
                 await self._serve(server, stop, on_listening)
             finally:
                 self._store.close()
 
     async def _serve(
-        self, server: asyncio.Server, stop: asyncio.Event, on_listening: Callable[[int], None]
+        self, server: asyncio.Server, stop: asyncio.Event, on_listening: Callable[[int, int | None, Desk], None]
     ) -> None:
         config = self._config
         self._publisher = Publisher(
@@ -125,38 +145,49 @@ class Central:
         )
         # History is read beside the worker, so that a long look back delays no charge.
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
+        desk_threads = ThreadPoolExecutor(DESK_THREADS, thread_name_prefix="desk")
+        desk = self._desk(desk_threads)
+        http = HttpServer(config.http, desk, self._metrics_page, self._log) if config.http is not None else None
         worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
         kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
         port = port_of(server)
+        http_port = http.port if http is not None else None
         self._log.info(
             "central_listening",
             address=f"{config.host}:{port}",
+            http=f"{config.http.host}:{http_port}" if config.http is not None else "off",
             database=str(config.database),
             kafka=config.kafka,
             charge_points=len(self._network.charge_points),
             open_sessions=len(self._network.sessions),
         )
-        on_listening(port)  # Before the threads: if it fails, nothing holds the program up.
+        on_listening(port, http_port, desk)  # Before the threads: if it fails, nothing holds the program up.
         worker.start()
         kafka.start()
+        serving = asyncio.ensure_future(http.run()) if http is not None else None
         try:
             stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
             await asyncio.wait([stopped, self._failed], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
             server.close()
+            self.board.stop()
+            if http is not None and serving is not None:
+                http.stop()
+                await asyncio.gather(serving, return_exceptions=True)
             self._stopping.set()
             await asyncio.to_thread(kafka.join)
             await asyncio.to_thread(self._subscriber.stop_reading)
             self._inbox.put(Stop())
             await asyncio.to_thread(worker.join)
             self._readers.shutdown()
+            desk_threads.shutdown()
             for link in list(self._links.values()):
                 link.close()
             undelivered = await asyncio.to_thread(self._publisher.close)
             self._subscriber.commit(self._offsets.take_committable())
             await asyncio.to_thread(self._subscriber.close)
-            self._log.info("central_stopped", undelivered_records=undelivered, **self.counts)
+            self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
         if self._failed.done():
             self._failed.result()
 
@@ -178,6 +209,31 @@ class Central:
         self._stopping.set()
         self._loop.call_soon_threadsafe(end)
 
+    # The operators: the event loop's thread
+
+    def _desk(self, threads: ThreadPoolExecutor) -> Desk:
+        return Desk(
+            actor=Actor("nobody", "nothing"),
+            order=self._orders.place,
+            board=self.board,
+            registry=Registry(self._store.engine),
+            books=Books(self._store.engine),
+            threads=threads,
+            kafka_works=lambda: self._subscriber.works,
+            database_works=lambda: self._database_works,
+        )
+
+    async def _metrics_page(self) -> bytes:
+        board = await self.board.fresh()
+        now = Snapshot(
+            charge_points=board.all(),
+            connections=len(self._links),
+            waiting=len(self._inbox),
+            lag=self._subscriber.lag,
+            up={"kafka": self._subscriber.works, "database": self._database_works},
+        )
+        return self.metrics.page(now)
+
     # In: the event loop's thread
 
     def link_opened(self, link: Link) -> None:
@@ -198,7 +254,7 @@ class Central:
             self._paused.pop().resume()
 
     def link_garbled(self, link: Link, error: WireError) -> None:
-        self.counts[error.code] += 1
+        self.metrics.counts[error.code] += 1
         self._warn("bad_message", (link.host, error.code), peer=link.peer, code=error.code, reason=str(error))
 
     def link_closed(self, link: Link, reason: str) -> None:
@@ -232,6 +288,7 @@ class Central:
         self._act(waiting, None)
         stopped = False
         while not stopped:
+            looked_for = False
             inputs: list[Input] = []
             receipts_sent: list[tuple[UUID, int]] = []
             offsets: dict[tuple[str, int], int] = {}
@@ -244,13 +301,23 @@ class Central:
                         offsets.update({(r.topic, r.partition): r.offset + 1 for r in records})
                     case ReceiptSent(session_id, revision):
                         receipts_sent.append((session_id, revision))
+                    case Look():
+                        looked_for = True
                     case Stop():
                         stopped = True
                     case _:
                         inputs.append(item)
             self._handle(inputs, receipts_sent, offsets, rejects)
+            if looked_for:
+                self._loop.call_soon_threadsafe(self.board.take, self._seen(clock.now()))
             if self._paused and len(self._inbox) < MAX_WAITING // 2:
                 self._loop.call_soon_threadsafe(self._resume_links)
+
+    def _seen(self, now: Instant) -> Changes:
+        """What has changed since this was last asked."""
+        cp_ids, self._network.touched = self._network.touched, set()
+        events, self._events = list(self._events), deque(maxlen=EVENTS_KEPT)
+        return seen(self._network, cp_ids, events, now)
 
     def _patience_s(self) -> float | None:
         deadline_s = self._network.next_deadline_s
@@ -258,17 +325,23 @@ class Central:
 
     def _decode(self, records: list[Received], inputs: list[Input], rejects: Decisions) -> None:
         for record in records:
-            self.counts[f"in_{record.topic}"] += 1
             try:
                 inputs.append(FromKafka(Topic(record.topic), messages.decode(record.value)))
             except Undecodable as bad:
-                self.counts[bad.error.code] += 1
+                self.metrics.counts[bad.error.code] += 1
                 where = f"{record.topic}[{record.partition}]@{record.offset}"
                 kind = (record.topic, bad.error.code)
                 self._warn("bad_record", kind, record=where, code=bad.error.code, reason=str(bad))
                 if bad.driver_id is not None and record.topic in FROM_DRIVERS:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
                     rejects.records.append(Record(bad.driver_id, reply))
+
+    def _count_received(self, inputs: list[Input]) -> None:
+        self.metrics.received.update(
+            ("tcp" if isinstance(item, FromMonitor) else "kafka", type(item.message))
+            for item in inputs
+            if isinstance(item, FromMonitor | FromKafka)
+        )
 
     def _handle(
         self,
@@ -278,11 +351,14 @@ class Central:
         rejects: Decisions,
     ) -> None:
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
+        self._count_received(inputs)
         now = clock.now()
-        decisions = self._network.decide(inputs, known, now)
+        with self.metrics.decide_s.time():
+            decisions = self._network.decide(inputs, known, now)
         decisions.receipts_sent += receipts_sent
         decisions.records += rejects.records
-        self._persistently(lambda: self._store.commit(decisions, now.utc))
+        with self.metrics.commit_s.time():
+            self._persistently(lambda: self._store.commit(decisions, now.utc))
         self._act(decisions, self._offsets.open(offsets) if offsets else None)
         self._subscriber.commit(self._offsets.take_committable())
         self._forget_old_answers(now)
@@ -291,8 +367,11 @@ class Central:
         """Do it, however long the disk is full or the database locked: memory is ahead of it by this batch."""
         while True:
             try:
-                return work()
+                done = work()
+                self._database_works = True
+                return done
             except OperationalError as problem:
+                self._database_works = False
                 self._warn("database_unavailable", "database", cause=str(problem.orig), retry_s=RETRY_S)
                 if self._stopping.wait(RETRY_S):
                     raise DatabaseUnusable(f"the database could not be written: {problem.orig}") from None
@@ -302,6 +381,8 @@ class Central:
             self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings)
         for record in decisions.records:
             self._publish(record.driver_id, record.message, ticket)
+        if decisions.outcomes:
+            self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for request in decisions.histories:
             if ticket is not None:
                 self._offsets.expect(ticket)
@@ -309,8 +390,14 @@ class Central:
         if ticket is not None:
             self._offsets.seal(ticket)
         for note in decisions.notes:
-            (self._log.error if note.event == "bug" else self._log.info)(note.event, **note.fields)
-        self.counts.update(decisions.counts)
+            self._tell(note)
+        self.metrics.counts.update(decisions.counts)
+        self.metrics.sent.update(("tcp", type(frame.message)) for frame in decisions.frames)
+        self.metrics.sent.update(("kafka", type(record.message)) for record in decisions.records)
+
+    def _tell(self, note: Note) -> None:
+        (self._log.error if note.event == "bug" else self._log.info)(note.event, **note.fields)
+        self._events.append(Event(at=clock.now().utc, event=note.event, fields=note.fields))
 
     def _send(self, frames: list[Frame], closings: list[Closing]) -> None:
         batches: dict[int, list[Message]] = {}
@@ -338,7 +425,7 @@ class Central:
         droppable = isinstance(message, ChargingStatusUpdate)
         while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through, droppable=droppable):
             if droppable:
-                self.counts["status_update_dropped"] += 1
+                self.metrics.counts["status_update_dropped"] += 1
                 through(False)
                 return
             self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)

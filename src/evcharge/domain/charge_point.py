@@ -22,13 +22,14 @@ class ChargePoint:
     price_per_kwh: Decimal = Decimal(0)
     currency: str = "EUR"
     max_power_w: int = 0
+    price_by_operator: bool = False
     status: Status = status.INITIAL
     out_of_service: bool = False
     removed: bool = False
 
     # Only in memory: what the present connection has told us.
     connection: int | None = None
-    last_heard_s: float = 0.0
+    last_heard_s: float = 0.0  # on the monotonic clock; 0 if never
     faults: set[str] = field(default_factory=set)
     settling: bool = False
     """Whether the charge point still owes an account of the session that Central holds open at it."""

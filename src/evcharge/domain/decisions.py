@@ -2,13 +2,24 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from evcharge.domain.charge_point import ChargePoint
-from evcharge.domain.session import Session
+from evcharge.domain.commands import Actor, AuditEntry, Command
+from evcharge.domain.session import Session, SessionStatus
 from evcharge.errors import WireError
 from evcharge.protocol.messages import ChargingData, ChargingHistoryRequest, Message
 from evcharge.protocol.topics import Topic
+
+BILLED_WH = "billed_wh"
+"""What the energy of all receipts is counted as."""
+
+
+def ended_as(status: SessionStatus) -> str:
+    """What a session that ended so is counted as."""
+    return f"session_{status}"
+
 
 # In
 
@@ -44,7 +55,16 @@ class FromKafka:
     message: Message
 
 
-Input = MonitorCame | FromMonitor | MonitorGone | FromKafka
+@dataclass(frozen=True, slots=True)
+class FromOperator:
+    """A command of an operator, who waits for the `Outcome` of this `ticket`."""
+
+    ticket: int
+    actor: Actor
+    command: Command
+
+
+Input = MonitorCame | FromMonitor | MonitorGone | FromKafka | FromOperator
 
 
 @dataclass(slots=True)
@@ -150,6 +170,14 @@ class Note:
     fields: dict[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an operator's command, to be told once all is stored: a result, or a `WireError`."""
+
+    ticket: int
+    result: Any
+
+
 @dataclass(slots=True)
 class Decisions:
     """All that a batch has led to. First everything to be stored, in one transaction; then the rest."""
@@ -161,7 +189,9 @@ class Decisions:
     faults: list[FaultOpened | FaultCleared] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     receipts_sent: list[tuple[UUID, int]] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
 
+    outcomes: list[Outcome] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     closings: list[Closing] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -179,4 +209,5 @@ class Decisions:
             or self.faults
             or self.answers
             or self.receipts_sent
+            or self.audit
         )

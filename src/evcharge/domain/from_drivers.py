@@ -50,13 +50,22 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
         net.reply(_acceptance(request, already, now), connection, request.driver_id)
         return
     _check_age(net, request, now)
-    cp = _available_charge_point(net, request.cp_id)
+    session = authorise(net, request, now)
+    net.answer(request, _acceptance(request, session, now), connection)
+
+
+def authorise(net: "Network", request: ChargeRequest, now: Instant) -> Session:
+    """Begin the session that is asked for, or raise why it cannot begin."""
+    cp = charge_point(net, request.cp_id)
+    error = unavailable(net, cp)
+    if error is not None:
+        raise error
     running = net.session_of.get(request.driver_id)
     if running is not None:
         raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
     _check_driver(net, request.driver_id)
     session = Session(
-        session_id=session_id,
+        session_id=derived_id(request.message_id, "session"),
         request_id=request.message_id,
         cp_id=cp.cp_id,
         driver_id=request.driver_id,
@@ -67,9 +76,9 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
     )
     net.keep(session, now)
     net.store(session)
-    net.note("session_authorised", session_id=session_id, cp_id=cp.cp_id, driver_id=request.driver_id)
-    net.answer(request, _acceptance(request, session, now), connection)
+    net.note("session_authorised", session_id=session.session_id, cp_id=cp.cp_id, driver_id=request.driver_id)
     net.command(cp, start_command(session, now))
+    return session
 
 
 def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> ChargeRequestResponse:
@@ -101,17 +110,15 @@ def _check_driver(net: "Network", driver_id: str) -> None:
     net.out.drivers.add(driver_id)
 
 
-def _available_charge_point(net: "Network", cp_id: str) -> ChargePoint:
+def charge_point(net: "Network", cp_id: str) -> ChargePoint:
+    """Raises `UnknownChargePoint`."""
     cp = net.charge_points.get(cp_id)
     if cp is None or cp.removed:
         raise UnknownChargePoint(f"there is no charge point {cp_id}")
-    error = _unavailable(net, cp)
-    if error is not None:
-        raise error
     return cp
 
 
-def _unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
+def unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
     """Why nobody can start a charge at this charge point now; None if one can."""
     if cp.out_of_service:
         return OutOfService(f"{cp.cp_id} has been taken out of service by its operator")
@@ -132,19 +139,24 @@ def on_stop_request(net: "Network", request: StopChargingRequest, connection: in
         raise NoOpenSession(f"no session {request.session_id} is open")
     if session.driver_id != request.driver_id:
         raise NotYours(f"the session {request.session_id} is another driver's")
-    cp = net.charge_points[session.cp_id]
-    session.stop_requested = True
-    net.store(session)
     answer = StopChargingResponse(
         **messages.answering(request, now),
         driver_id=request.driver_id,
         cp_id=session.cp_id,
         session_id=session.session_id,
         accepted=True,
-        reason=None if cp.connection is not None else f"{cp.cp_id} is offline; it stops when it is back",
+        reason=request_stop(net, session, now),
     )
     net.answer(request, answer, connection)
+
+
+def request_stop(net: "Network", session: Session, now: Instant) -> str | None:
+    """Have the session stopped; why that is not at once, or None."""
+    cp = net.charge_points[session.cp_id]
+    session.stop_requested = True
+    net.store(session)
     net.command(cp, stop_command(session, now))
+    return None if cp.connection is not None else f"{cp.cp_id} is offline; it stops when it is back"
 
 
 def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: int | None, now: Instant) -> None:
@@ -152,7 +164,7 @@ def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: i
     next_after = None
     for cp_id in net.cp_ids[bisect_right(net.cp_ids, request.after) :]:
         cp = net.charge_points[cp_id]
-        available = _unavailable(net, cp) is None
+        available = unavailable(net, cp) is None
         if cp.removed or not (available or request.all):
             continue
         if len(page) == request.limit:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from evcharge.domain.decisions import (
+    BILLED_WH,
     Frame,
     MeterValue,
 )
@@ -78,6 +79,7 @@ def _complete_again(
     net: "Network", session: Session, completion: ChargeCompletion, connection: int | None, now: Instant
 ) -> None:
     """A completion of a session that has ended: by its other way, again, or after Central gave it up."""
+    billed_wh = session.energy_wh
     if session.status is not SessionStatus.COMPLETED and session.settle(
         completion.seq,
         completion.energy_wh,
@@ -88,6 +90,7 @@ def _complete_again(
         net.store(session)
         net.out.meter_values.append(_last_value(session, completion))
         net.publish_receipt(session, completion.message_id, now)
+        net.count(BILLED_WH, session.energy_wh - billed_wh)
         net.note(
             "session_settled",
             session_id=session.session_id,

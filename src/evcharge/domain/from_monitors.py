@@ -59,7 +59,7 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
     if net.admitted.get(connection, request.cp_id) != request.cp_id:
         raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")
     if known is None and row is not None:
-        _add_charge_point(net, row)
+        add_charge_point(net, row)
     net.admitted[connection] = request.cp_id
     net.out.frames.append(
         Frame(
@@ -72,8 +72,9 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
     )
 
 
-def _add_charge_point(net: "Network", cp: ChargePoint) -> None:
+def add_charge_point(net: "Network", cp: ChargePoint) -> None:
     net.charge_points[cp.cp_id] = cp
+    net.touched.add(cp.cp_id)
     insort(net.cp_ids, cp.cp_id)
 
 
@@ -81,14 +82,15 @@ def on_register(net: "Network", request: RegisterRequest, connection: int, now: 
     cp = net.charge_points.get(request.cp_id)
     if cp is None:
         cp = ChargePoint(request.cp_id)
-        _add_charge_point(net, cp)
+        add_charge_point(net, cp)
     if cp.connection is not None and cp.connection != connection:
         replaced = ConnectionReplaced(f"{cp.cp_id} has connected anew")
         net.out.closings.append(Closing(cp.connection, replaced))
         net.connection_ended(cp.connection, str(replaced), now)
     cp.location = request.location
-    cp.price_per_kwh = request.price_per_kwh
-    cp.currency = request.currency
+    if not cp.price_by_operator:
+        cp.price_per_kwh = request.price_per_kwh
+        cp.currency = request.currency
     cp.max_power_w = request.max_power_w
     net.out.charge_points[cp.cp_id] = cp
     if cp.connection is None:

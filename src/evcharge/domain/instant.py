@@ -1,6 +1,6 @@
 """Time, as an argument."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 
@@ -12,3 +12,7 @@ class Instant(NamedTuple):
 
     utc: datetime
     monotonic_s: float
+
+    def utc_of(self, monotonic_s: float) -> datetime:
+        """The wall clock's time of another moment, as far as this one can tell."""
+        return self.utc - timedelta(seconds=self.monotonic_s - monotonic_s)

@@ -1,10 +1,10 @@
 """Central's decisions: what came in -> what to store, send and publish. In memory, without I/O.
 
-`Network.decide` takes a batch of inputs in order. One table (`routes.py`) says which function handles which
-message from where; a handler (`from_monitors.py`, `from_drivers.py`, `from_meters.py`) checks first and changes
-after, and says no by raising a `WireError`, which only the router turns into the reply that the sender
-understands. Ids of what follows from a request are derived from the request's, so that deciding the same input
-again after a crash leads to the very same messages.
+`Network.decide` takes a batch of inputs in order. The tables of `routes.py` say which function handles which
+message from where; a handler (in the modules `from_…`) checks first and changes after, and says no by raising a
+`WireError`, which only the router turns into the reply that the sender understands. Ids of what follows from a
+request are derived from the request's, so that deciding the same input again after a crash leads to the very same
+messages.
 """
 
 import heapq
@@ -16,7 +16,9 @@ from enum import Enum, auto
 from uuid import UUID
 
 from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.commands import AuditEntry, Reread, StartCharge
 from evcharge.domain.decisions import (
+    BILLED_WH,
     Answer,
     Closing,
     Decisions,
@@ -25,19 +27,22 @@ from evcharge.domain.decisions import (
     Frame,
     FromKafka,
     FromMonitor,
+    FromOperator,
     Input,
     Known,
     MeterValue,
     MonitorCame,
     MonitorGone,
     Note,
+    Outcome,
     Record,
     Wanted,
+    ended_as,
 )
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.instant import Instant
 from evcharge.domain.replies import receipt_of, refusal_of, status_of, stop_command
-from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES, Routes
+from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES, OPERATOR_ROUTES, Routes
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Event, Status
 from evcharge.errors import (
@@ -111,6 +116,8 @@ class Network:
         self.last_readings: dict[UUID, ChargingData] = {}
         self.stored_readings: dict[UUID, ChargingData] = {}
         self.moved: dict[UUID, Session] = {}
+        self.touched = set(self.charge_points)
+        """The charge points that may look otherwise than when this was last emptied, for whoever watches."""
         self.known = Known()
         self.out = Decisions()
         for session in open_sessions:
@@ -125,6 +132,10 @@ class Network:
             match item:
                 case FromMonitor(message=message) | FromKafka(message=message):
                     self._want(message, wanted)
+                case FromOperator(command=StartCharge(request)):
+                    self._want(request, wanted)
+                case FromOperator(command=Reread(cp_id)):
+                    wanted.charge_points.add(cp_id)
         return wanted
 
     def _want(self, message: Message, wanted: Wanted) -> None:
@@ -155,6 +166,8 @@ class Network:
                     self._set_deadline(deadline_s, Timer.REGISTRATION, connection)
                 case MonitorGone(connection, reason):
                     self.connection_ended(connection, reason, now)
+                case FromOperator():
+                    self.out.outcomes.append(Outcome(item.ticket, self._obey(item, now)))
         self._pass_deadlines(now)
         self._publish_moved(now)
         out, self.out = self.out, Decisions()
@@ -190,6 +203,18 @@ class Network:
             self.note("bug", message=messages.type_name(message), traceback=traceback.format_exc())
             self._refuse(message, InternalError(f"Central failed at this message: {bug!r}"), connection, now)
 
+    def _obey(self, order: FromOperator, now: Instant) -> object:
+        name = type(order.command).__name__
+        try:
+            return OPERATOR_ROUTES[type(order.command)](self, order.command, order.actor, now)
+        except WireError as error:
+            self.count(error.code)
+            self.note("refused", code=error.code, reason=str(error), message=name, operator=order.actor.name)
+            return error
+        except Exception as bug:  # noqa: BLE001  # as with messages
+            self.note("bug", message=name, traceback=traceback.format_exc())
+            return InternalError(f"Central failed at this command: {bug!r}")
+
     def _check_sender(self, message: Message, connection: int, now: Instant) -> WireError | None:
         """Why this connection may not send this message; None if it may, which is a sign of life."""
         if isinstance(message, AuthRequest | ErrorResponse):
@@ -202,6 +227,7 @@ class Network:
         cp = self.registered.get(connection)
         if cp is not None:
             cp.last_heard_s = now.monotonic_s
+            self.touched.add(cp_id)
         elif not isinstance(message, RegisterRequest):
             return NotRegistered("send a register_request first")
         return None
@@ -225,8 +251,8 @@ class Network:
     def note(self, event: str, **fields: object) -> None:
         self.out.notes.append(Note(event, fields))
 
-    def count(self, what: str) -> None:
-        self.out.counts[what] = self.out.counts.get(what, 0) + 1
+    def count(self, what: str, by: int = 1) -> None:
+        self.out.counts[what] = self.out.counts.get(what, 0) + by
 
     def reply(self, message: Message, connection: int | None, driver_id: str | None = None) -> None:
         """Send `message` back the way the request came."""
@@ -251,17 +277,23 @@ class Network:
         self.reply(answer, connection, request.driver_id)
         return True
 
+    def audit(self, entry: AuditEntry) -> None:
+        self.out.audit.append(entry)
+        self.note("operator", by=entry.actor.name, via=entry.actor.via, action=entry.action, target=entry.target)
+
     def command(self, cp: ChargePoint, command: Message) -> None:
         if cp.connection is not None:
             self.out.frames.append(Frame(cp.connection, command))
 
     def store(self, session: Session) -> None:
         self.out.sessions[session.session_id] = session
+        self.touched.add(session.cp_id)
 
     def take(self, cp: ChargePoint, event: Event, **fields: object) -> None:
         before = cp.status
         cp.take(event)
         self.out.charge_points[cp.cp_id] = cp
+        self.touched.add(cp.cp_id)
         self.note("state", cp_id=cp.cp_id, before=before, now=cp.status, cause=event, **fields)
 
     def _set_deadline(self, at_s: float, timer: Timer, key: int | str | UUID) -> None:
@@ -305,6 +337,8 @@ class Network:
         del self.session_of[session.driver_id]
         self._store_last_reading(session)
         self.known.sessions[session.session_id] = session
+        self.count(ended_as(session.status))
+        self.count(BILLED_WH, session.energy_wh)
         cp = self.charge_points[session.cp_id]
         if cp.status is Status.CHARGING:
             self.take(cp, Event.CHARGING_COMPLETED, session_id=session.session_id)

@@ -1,8 +1,9 @@
-"""The one table of who may say what to Central, and which function takes it."""
+"""The tables of who may say what to Central, and which function takes it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from evcharge.domain.commands import Actor, Reread, SetPrice, SetService, StartCharge, StopCharge
 from evcharge.domain.instant import Instant
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -44,6 +45,7 @@ from evcharge.domain.from_monitors import (
     on_register,
     on_status,
 )
+from evcharge.domain.from_operators import on_reread, on_set_price, on_set_service, on_start, on_stop
 
 Routes = dict[type[Message], Callable[["Network", Any, Any, Instant], None]]
 
@@ -71,4 +73,12 @@ KAFKA_ROUTES: dict[Topic, Routes] = {
     },
     Topic.SESSION_DATA: {ChargingData: on_reading},
     Topic.SESSION_COMPLETE: {ChargeCompletion: on_completion},
+}
+
+OPERATOR_ROUTES: dict[type[Any], Callable[["Network", Any, Actor, Instant], object]] = {
+    StartCharge: on_start,
+    StopCharge: on_stop,
+    SetService: on_set_service,
+    SetPrice: on_set_price,
+    Reread: on_reread,
 }

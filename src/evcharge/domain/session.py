@@ -39,6 +39,7 @@ TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
     SessionStatus.CHARGING: {
         SessionEvent.ENDED: SessionStatus.COMPLETED,
         SessionEvent.BROKE_OFF: SessionStatus.INTERRUPTED,
+        SessionEvent.START_FAILED: SessionStatus.FAILED,
     },
     SessionStatus.COMPLETED: {},
     SessionStatus.FAILED: {SessionEvent.SETTLED: SessionStatus.INTERRUPTED},
@@ -86,7 +87,7 @@ END_EVENTS: dict[EndReason, SessionEvent] = {
     EndReason.FAULT: SessionEvent.BROKE_OFF,
     EndReason.CENTRAL_LOST: SessionEvent.BROKE_OFF,
     EndReason.ENGINE_RESTARTED: SessionEvent.BROKE_OFF,
-    EndReason.NO_VEHICLE: SessionEvent.BROKE_OFF,
+    EndReason.NO_VEHICLE: SessionEvent.START_FAILED,
     EndReason.START_REJECTED: SessionEvent.START_FAILED,
     EndReason.START_TIMEOUT: SessionEvent.START_FAILED,
     EndReason.ENGINE_LOST: SessionEvent.BROKE_OFF,
@@ -161,6 +162,9 @@ class Session:
         if self.status is SessionStatus.AUTHORISED:
             # Whatever ends a session that never began has made its start fail.
             event = SessionEvent.START_FAILED
+        elif event is SessionEvent.START_FAILED and self.energy_wh > 0:
+            # A start that delivered energy has not failed.
+            event = SessionEvent.BROKE_OFF
         self.status = after(self.status, event)
         self.end_reason = reason
         self.ended_at = at.astimezone(UTC)

@@ -1,20 +1,19 @@
-"""DriverCLI: what a driver can ask for, as text for people or as JSON for scripts."""
+"""DriverCLI: what a driver sees, and asks for, in a console of his own."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 
-import msgspec
-from rich.console import Console
-from rich.table import Table
-
-from evcharge.console.shell import Command, Shell, energy_wh_of
-from evcharge.domain.session import SessionStatus
+from evcharge import clock
+from evcharge.console.events import EventLog
+from evcharge.console.front import Front, is_full_screen, run_front
+from evcharge.console.shell import Command, Commands, energy_wh_of, no_more, whole_number
+from evcharge.console.tables import table
+from evcharge.driver import answers
+from evcharge.driver.panels import DriverView, draw
 from evcharge.driver.service import Driver
-from evcharge.errors import EvchargeError, NoOpenSession, UsageError, WireError
+from evcharge.errors import EvchargeError, NoOpenSession, UsageError
 from evcharge.protocol.messages import (
     ChargeCompletionResponse,
     ChargingStatusUpdate,
@@ -23,224 +22,161 @@ from evcharge.protocol.messages import (
     is_id,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a command has to say: `text` to people, `data` to scripts; `ok` decides the exit code."""
-
-    text: str
-    data: Any
-    ok: bool = True
+LOOK_EVERY_S = 5.0
+MOST_POINTS = 200
+PAST_SHOWN = 50
+MOST_HISTORY = 10_000
 
 
-async def list_charge_points(driver: Driver, everything: bool = False) -> Outcome:
-    found = await driver.charge_points(everything)
-    return Outcome(_charge_point_table(found), found)
+class DriverCLI:
+    """It hears all that happens to the driver's charges, whoever began them, and asks what one types."""
 
+    def __init__(self, driver: Driver, events: EventLog) -> None:
+        self._driver = driver
+        self._events = events
+        self._points: list[CpInfo] = []
+        self._seen_at: datetime | None = None
+        self._trouble: str | None = None
+        self._began: ChargingStatusUpdate | None = None
+        self._running: ChargingStatusUpdate | None = None
+        self._receipt: ChargeCompletionResponse | None = None
+        self._past: list[PastSession] = []
+        self._past_is_old = True
+        self._wake = asyncio.Event()
+        commands = {
+            "list": Command(
+                "[all]", "charge points where a charge can start now, or all", self._list, (lambda: ["all"],)
+            ),
+            "charge": Command("CP_ID [KWH]", "ask for a charge", self._charge, (self._ids,)),
+            "status": Command("", "how my charge stands", self._status),
+            "stop": Command("", "stop my charge", self._stop),
+            "history": Command("[N]", f"my last {answers.HISTORY} charges, or N", self._history),
+        }
+        self.front = Front(
+            title=f"DriverCLI  {driver.driver_id}",
+            commands=Commands(commands, quit_help="leave; a charge goes on"),
+            panels=lambda width, height: draw(self.view(), width, height),
+            events=events,
+            ends_with_stdin=True,
+            prompt=f"{driver.driver_id}> ",
+        )
 
-async def status(driver: Driver) -> Outcome:
-    try:
-        running = await driver.status()
-    except NoOpenSession as none:
-        return Outcome(str(none), None)
-    return Outcome(progress(running), running)
-
-
-async def stop(driver: Driver) -> Outcome:
-    answer = await driver.stop()
-    return Outcome(answer.reason or f"stopping at {answer.cp_id}", answer)
-
-
-async def history(driver: Driver, limit: int = 20) -> Outcome:
-    sessions = await driver.history(limit)
-    return Outcome(_history_table(sessions), sessions)
-
-
-async def charge(
-    driver: Driver,
-    cp_id: str,
-    energy_wh: int | None,
-    wait: bool,
-    show: Callable[[str], None],
-) -> Outcome:
-    """Ask for a charge; with `wait`, follow it to its receipt and `show` how it goes."""
-    answer = await driver.charge(cp_id, energy_wh)
-    assert answer.session_id is not None
-    accepted = f"accepted: {cp_id} for {answer.price_per_kwh} {answer.currency}/kWh, session {answer.session_id}"
-    if not wait:
-        return Outcome(accepted, answer)
-    show(accepted)
-    async for message in driver.follow(answer.session_id):
-        if isinstance(message, ChargeCompletionResponse):
-            return Outcome(receipt(message), message, ok=message.status is SessionStatus.COMPLETED)
-        show(progress(message))
-    raise AssertionError("a charge is followed to its receipt")
-
-
-async def charge_all(
-    driver: Driver, wishes: Iterable[tuple[str, int | None]], show: Callable[[str], None]
-) -> Outcome:
-    """One charge after the other; a refused one does not keep the next from its turn."""
-    texts: list[str] = []
-    data: list[Any] = []
-    ok = True
-    for cp_id, energy_wh in wishes:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until the driver leaves, or `stop`."""
+        works = [run_front(self.front, stop), self._hear()]
+        if is_full_screen():
+            works.append(self._look())
+        tasks = [asyncio.ensure_future(work) for work in works]
+        greeting = asyncio.ensure_future(self._greet())
         try:
-            outcome = await charge(driver, cp_id, energy_wh, True, show)
-        except WireError as refused:
-            outcome = Outcome(
-                f"{cp_id}: refused: {refused} ({refused.code})",
-                {"cp_id": cp_id, "code": refused.code, "reason": str(refused)},
-                ok=False,
-            )
-        show(outcome.text)
-        texts.append(outcome.text)
-        data.append(outcome.data)
-        ok = ok and outcome.ok
-    return Outcome(f"{len(data)} charges, {'all completed' if ok else 'not all completed'}", data, ok)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*tasks, greeting):
+                task.cancel()
+            await asyncio.wait([*tasks, greeting])
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
+    # What it hears and asks for by itself
 
-def read_wishes(path: Path) -> list[tuple[str, int | None]]:
-    """The charges that a file asks for: a line each, `CP_ID [KWH]`; `#` begins a comment."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path} cannot be read: {problem}") from None
-    wishes: list[tuple[str, int | None]] = []
-    for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        if len(words) > 2 or not is_id(words[0]):
-            raise UsageError(f"{path}, line {number}: expected 'CP_ID [KWH]', not {line.strip()!a}")
-        try:
-            wishes.append((words[0], energy_wh_of(words[1]) if len(words) == 2 else None))
-        except UsageError as problem:
-            raise UsageError(f"{path}, line {number}: {problem}") from None
-    if not wishes:
-        raise UsageError(f"{path} names no charge point")
-    return wishes
-
-
-def as_json(data: Any) -> str:
-    return msgspec.json.encode(data).decode()
-
-
-async def prompt(driver: Driver) -> None:
-    """The same commands, one a line, until stdin ends; what happens to the charge is told as it happens."""
-    following: set[asyncio.Task[None]] = set()
-
-    def say(text: str) -> None:
-        print(text, flush=True)  # noqa: T201  # results go to stdout
-
-    async def follow(session_id: Any) -> None:
-        async for message in driver.follow(session_id):
+    async def _hear(self) -> None:
+        async for message in self._driver.news():
             if isinstance(message, ChargeCompletionResponse):
-                say(receipt(message))
+                self._ended(message)
+            else:
+                self._moved(message)
 
-    def follow_in_background(session_id: Any) -> None:
-        for task in following:
-            task.cancel()
-        following.clear()
-        following.add(asyncio.create_task(follow(session_id)))
+    def _moved(self, update: ChargingStatusUpdate) -> None:
+        before = self._running
+        if before is None or before.session_id != update.session_id:
+            self._began = update
+        self._running = update
+        if before is None or (before.session_id, before.status) != (update.session_id, update.status):
+            # An answer, not an update: it ran before anybody listened here.
+            already = "still charging: " if update.in_reply_to is not None else ""
+            self._events.tell(already + answers.progress(update))
 
-    def simple(run: Callable[[Driver], Awaitable[Outcome]]) -> Callable[[list[str]], Awaitable[str]]:
-        async def command(words: list[str]) -> str:
-            return (await run(driver)).text
+    def _ended(self, receipt: ChargeCompletionResponse) -> None:
+        if self._running is not None and self._running.session_id == receipt.session_id:
+            self._began = self._running = None
+        known = self._receipt
+        if known is not None and (known.session_id, known.revision) == (receipt.session_id, receipt.revision):
+            return
+        self._receipt = receipt
+        self._past_is_old = True
+        self._wake.set()
+        self._events.tell(answers.receipt(receipt))
 
-        return command
+    async def _greet(self) -> None:
+        """A charge may run already; the answer is heard with all the other news."""
+        try:
+            await self._driver.status()
+        except NoOpenSession:
+            pass
+        except EvchargeError as problem:
+            self._events.tell(f"error: {problem}")
 
-    async def charge_here(words: list[str]) -> str:
+    async def _look(self) -> None:
+        """For the screen: where one can charge now, and what was before."""
+        while True:
+            try:
+                self._take_points(await self._driver.charge_points(True, MOST_POINTS))
+                if self._past_is_old:
+                    self._past = await self._driver.history(PAST_SHOWN)
+                    self._past_is_old = False
+            except EvchargeError as problem:
+                self._trouble = str(problem)
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
+
+    def _take_points(self, points: list[CpInfo]) -> None:
+        self._points, self._seen_at, self._trouble = points, clock.now().utc, None
+
+    def view(self) -> DriverView:
+        return DriverView(
+            charge_points=self._points,
+            seen_at=self._seen_at,
+            trouble=self._trouble,
+            began=self._began,
+            running=self._running,
+            receipt=self._receipt or next(iter(self._past), None),
+            past=self._past,
+        )
+
+    # What one can say to it
+
+    def _ids(self) -> Iterable[str]:
+        return [cp.cp_id for cp in self._points]
+
+    async def _list(self, words: list[str]) -> str:
+        if words not in ([], ["all"]):
+            raise UsageError("say: list [all]")
+        found = await self._driver.charge_points(everything=bool(words))
+        if words or not self._points:
+            self._take_points(found)
+        return answers.charge_points_of(found, table)
+
+    async def _charge(self, words: list[str]) -> str:
         if len(words) not in (1, 2) or not is_id(words[0]):
             raise UsageError("say: charge CP_ID [KWH]")
         energy_wh = energy_wh_of(words[1]) if len(words) == 2 else None
-        outcome = await charge(driver, words[0], energy_wh, False, say)
-        follow_in_background(outcome.data.session_id)
-        return outcome.text
+        return (await answers.charge(self._driver, words[0], energy_wh, False, self._events.tell)).text
 
-    shell = Shell(
-        {
-            "list": Command("", "charge points where a charge can start now", simple(list_charge_points)),
-            "charge": Command("CP_ID [KWH]", "ask for a charge", charge_here),
-            "status": Command("", "how my charge stands", simple(status)),
-            "stop": Command("", "stop my charge", simple(stop)),
-            "history": Command("", "my last charges", simple(history)),
-        },
-        prompt=f"{driver.driver_id}> ",
-    )
-    try:
-        running = await driver.status()
-    except NoOpenSession:
-        pass
-    else:
-        say(f"still charging: {progress(running)}")
-        follow_in_background(running.session_id)
-    try:
-        await shell.run()
-    finally:
-        for task in following:
-            task.cancel()
+    async def _status(self, words: list[str]) -> str:
+        no_more(words, "status")
+        return (await answers.status(self._driver)).text
 
+    async def _stop(self, words: list[str]) -> str:
+        no_more(words, "stop")
+        return (await answers.stop(self._driver)).text
 
-# Texts
-
-
-def progress(update: ChargingStatusUpdate) -> str:
-    soc = f", battery {update.soc_percent:.0f} %" if update.soc_percent is not None else ""
-    target = f" of {update.target_energy_wh / 1000:.3f}" if update.target_energy_wh is not None else ""
-    return (
-        f"{update.cp_id}: {update.status}, {update.energy_wh / 1000:.3f}{target} kWh"
-        f" at {update.power_w / 1000:.1f} kW{soc}, {update.cost} {update.currency}"
-    )
-
-
-def receipt(message: ChargeCompletionResponse) -> str:
-    corrected = f" (corrected, revision {message.revision})" if message.revision > 1 else ""
-    return (
-        f"{message.cp_id}: {message.status} ({message.end_reason}), {message.energy_wh / 1000:.3f} kWh"
-        f" x {message.price_per_kwh} = {message.cost} {message.currency}{corrected}"
-    )
-
-
-def _charge_point_table(charge_points: list[CpInfo]) -> str:
-    if not charge_points:
-        return "no charge point is free now"
-    table = Table("charge point", "location", "state", "free", "price/kWh", "up to")
-    for cp in charge_points:
-        table.add_row(
-            cp.cp_id,
-            cp.location,
-            cp.status,
-            "yes" if cp.available else "no",
-            f"{cp.price_per_kwh} {cp.currency}",
-            f"{cp.max_power_w / 1000:g} kW",
-        )
-    return _drawn(table)
-
-
-def _history_table(sessions: list[PastSession]) -> str:
-    if not sessions:
-        return "no charge yet"
-    table = Table("ended", "charge point", "status", "reason", "kWh", "cost")
-    for past in sessions:
-        table.add_row(
-            past.ended_at.astimezone().strftime("%Y-%m-%d %H:%M"),
-            past.cp_id,
-            past.status,
-            past.end_reason,
-            f"{past.energy_wh / 1000:.3f}",
-            f"{past.cost} {past.currency}",
-        )
-    return _drawn(table)
-
-
-def _drawn(table: Table) -> str:
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n")
-
-
-def explained(error: EvchargeError) -> str:
-    """An error as a line for a person; a refusal with its code."""
-    return f"refused: {error} ({error.code})" if isinstance(error, WireError) else f"error: {error}"
+    async def _history(self, words: list[str]) -> str:
+        if len(words) > 1:
+            raise UsageError("say: history [N]")
+        limit = answers.HISTORY
+        if words:
+            limit = whole_number(words[0], "how many", 1, MOST_HISTORY)
+        return answers.history_of(await self._driver.history(limit), table)

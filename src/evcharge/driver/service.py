@@ -167,11 +167,11 @@ class Driver:
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         link.listen(driver_id, self._heard.put_nowait)
 
-    async def charge_points(self, everything: bool = False) -> list[CpInfo]:
-        """Those where a charge can start now, or all, in order of their ids."""
+    async def charge_points(self, everything: bool = False, most: int | None = None) -> list[CpInfo]:
+        """Those where a charge can start now, or all, in order of their ids; some more than `most` at the most."""
         found: list[CpInfo] = []
         after: str | None = ""
-        while after is not None:
+        while after is not None and (most is None or len(found) < most):
             request = AvailableCpsRequest(
                 message_id=new_id(),
                 timestamp=clock.now().utc,
@@ -233,26 +233,40 @@ class Driver:
         return found
 
     async def follow(self, session_id: UUID) -> AsyncIterator[ChargingStatusUpdate | ChargeCompletionResponse]:
-        """The updates of a charge, and at last its receipt.
+        """The updates of a charge, and at last its receipt."""
+        async for message in self.news(session_id):
+            if message.session_id == session_id:
+                yield message
+                if isinstance(message, ChargeCompletionResponse):
+                    return
 
-        After a while without news it asks; so a receipt that was written while nobody listened is found.
+    async def news(
+        self, session_id: UUID | None = None
+    ) -> AsyncIterator[ChargingStatusUpdate | ChargeCompletionResponse]:
+        """The updates and receipts of all charges of this driver, whoever began them.
+
+        After a while without news of the charge that runs (`session_id`, or the last that was heard of), it asks;
+        so a receipt that was written while nobody listened is found.
         """
+        running = session_id
         while True:
             try:
-                async with asyncio.timeout(QUIET_S):
+                async with asyncio.timeout(QUIET_S if running is not None else None):
                     message = await self._heard.get()
             except TimeoutError:
-                receipt = await self._receipt_if_ended(session_id)
+                assert running is not None
+                receipt = await self._receipt_if_ended(running)
                 if receipt is not None:
+                    running = None
                     yield receipt
-                    return
                 continue
             match message:
-                case ChargingStatusUpdate() if message.session_id == session_id:
+                case ChargingStatusUpdate():
+                    running = message.session_id if session_id is None else session_id
                     yield message
-                case ChargeCompletionResponse() if message.session_id == session_id:
+                case ChargeCompletionResponse():
+                    running = None if message.session_id == running else running
                     yield message
-                    return
 
     async def _receipt_if_ended(self, session_id: UUID) -> ChargeCompletionResponse | None:
         try:
@@ -264,7 +278,11 @@ class Driver:
         else:
             if running.session_id == session_id:
                 return None
-        for past in await self.history(messages.MAX_PAGE):
+        try:
+            past_sessions = await self.history(messages.MAX_PAGE)
+        except NoAnswer:
+            return None
+        for past in past_sessions:
             if past.session_id == session_id:
                 return ChargeCompletionResponse(
                     message_id=new_id(),

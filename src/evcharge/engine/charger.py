@@ -42,34 +42,39 @@ from evcharge.protocol.messages import (
     new_id,
 )
 
+PLUG_TIMEOUT_S = 60.0
+"""How long an accepted start waits for somebody to plug a vehicle in, with `manual_plug`."""
 ROUNDING_WH = 1e-6
 """So that the meter does not show 35,999 Wh where floating point made 35,999.9999999 of 36,000."""
 
 
 @dataclass(slots=True)
 class Charge:
-    """The charge that runs."""
+    """The charge that runs, or waits for its vehicle until `plug_by_s`."""
 
     session_id: UUID
     driver_id: str
     target_wh: int | None
     started_at: datetime
-    stored_before_wh: float
-    advanced_to_s: float
-    next_reading_s: float
+    plug_by_s: float
+    stored_before_wh: float = 0.0
+    advanced_to_s: float = 0.0
+    next_reading_s: float = math.inf
     seq: int = 0
     energy_wh: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ChargerConfig:
-    """`time_scale` simulated seconds pass in a real one."""
+    """`time_scale` simulated seconds pass in a real one. With `manual_plug` a vehicle comes only by `plug_in`."""
 
     max_power_w: int
     vehicle: Battery
     time_scale: float = 1.0
     reading_interval_s: float = 1.0
     repeat_interval_s: float = 10.0
+    manual_plug: bool = False
+    plug_timeout_s: float = PLUG_TIMEOUT_S
 
 
 class Charger:
@@ -79,8 +84,8 @@ class Charger:
         self._next_repeat_s = math.inf
         self.cp_id: str | None = None
         self.charge: Charge | None = None
-        self.vehicle: Battery | None = config.vehicle
-        self.new_vehicle_each_time = True
+        self.vehicle: Battery | None = None if config.manual_plug else config.vehicle
+        self.new_vehicle_each_time = not config.manual_plug
         self.fault_code: str | None = None
         self.unsettled: dict[UUID, ChargeCompletion] = {}
 
@@ -133,17 +138,29 @@ class Charger:
             return [verdict]
         if self.new_vehicle_each_time:
             self.vehicle = self._config.vehicle
-        assert self.vehicle is not None
         self.charge = Charge(
             session_id=command.session_id,
             driver_id=command.driver_id,
             target_wh=command.energy_wh,
             started_at=now.utc,
-            stored_before_wh=self.vehicle.stored_wh,
-            advanced_to_s=now.monotonic_s,
-            next_reading_s=now.monotonic_s + self._config.reading_interval_s,
+            plug_by_s=now.monotonic_s + self._config.plug_timeout_s,
         )
-        return [verdict, self._reading(self.charge, self.vehicle, now), self.account(now)]
+        # The first reading opens the journal: so a power cut does not make us forget a charge that only waits.
+        return [verdict, *self._begin(self.charge, now)]
+
+    def _begin(self, charge: Charge, now: Instant) -> list[Message]:
+        """Let power flow from now on, if there is a vehicle to take it."""
+        if self.vehicle is not None:
+            charge.stored_before_wh = self.vehicle.stored_wh
+            charge.advanced_to_s = now.monotonic_s
+            charge.next_reading_s = now.monotonic_s + self._config.reading_interval_s
+        return [self._reading(charge, now), self.account(now)]
+
+    def waiting_for_vehicle(self, now: Instant) -> float | None:
+        """The seconds that are left to plug a vehicle in for the charge that waits for one."""
+        if self.charge is None or self.vehicle is not None:
+            return None
+        return max(0.0, self.charge.plug_by_s - now.monotonic_s)
 
     def _unable(self, command: StartChargingCommand) -> WireError | None:
         if command.cp_id != self.cp_id:
@@ -154,7 +171,7 @@ class Charger:
             return ChargePointBusy(f"the Engine charges for session {self.charge.session_id}")
         if command.session_id in self.unsettled:
             return ChargePointBusy(f"the session {command.session_id} has already been charged")
-        if self.vehicle is None:
+        if self.vehicle is None and not self._config.manual_plug:
             return VehicleMissing("no vehicle is plugged in")
         return None
 
@@ -188,15 +205,21 @@ class Charger:
 
     # At the plug
 
-    def plug_in(self, vehicle: Battery) -> None:
-        """This vehicle stays, charge after charge, until it is unplugged."""
-        if self.charge is not None:
+    def plug_in(self, vehicle: Battery, now: Instant) -> list[Message]:
+        """This vehicle stays, charge after charge, until it is unplugged; a charge that waits for it begins."""
+        if self.charge is not None and self.vehicle is not None:
             raise UsageError("a vehicle is charging; unplug it first")
+        ended = self.advance(now)  # should this one come too late
         self.vehicle = vehicle
         self.new_vehicle_each_time = False
+        if self.charge is not None:
+            return self._begin(self.charge, now)
+        return [*ended, self.account(now)] if self.cp_id is not None else ended
 
     def unplug(self, now: Instant) -> list[Message]:
-        ended = self._end_after_advance(EndReason.UNPLUGGED, now)
+        """Ends the charge of the vehicle that is plugged in; a charge that waits for one goes on waiting."""
+        gone = self.vehicle is not None
+        ended = self._end_after_advance(EndReason.UNPLUGGED, now) if gone else self.advance(now)
         self.vehicle = None
         self.new_vehicle_each_time = False
         return [*ended, self.account(now)] if self.cp_id is not None else ended
@@ -265,16 +288,20 @@ class Charger:
             self._next_repeat_s = now.monotonic_s
 
     def next_due_s(self) -> float:
-        if self.charge is None or self.vehicle is None:
+        if self.charge is None:
             return self._next_repeat_s
+        if self.vehicle is None:
+            return min(self.charge.plug_by_s, self._next_repeat_s)
         end_s = self.charge.advanced_to_s + self._seconds_left(self.charge, self.vehicle) / self._config.time_scale
         return min(end_s, self.charge.next_reading_s, self._next_repeat_s)
 
     def advance(self, now: Instant) -> list[Message]:
         """Let power flow until now: a reading if one is due, the completion if the charge has ended."""
         charge, vehicle = self.charge, self.vehicle
-        if charge is None or vehicle is None:
+        if charge is None:
             return []
+        if vehicle is None:
+            return self._end(EndReason.NO_VEHICLE, now) if now.monotonic_s >= charge.plug_by_s else []
         passed_s = (now.monotonic_s - charge.advanced_to_s) * self._config.time_scale
         left_s = self._seconds_left(charge, vehicle)
         vehicle = vehicle.charged(self._limit_w, max(0.0, min(passed_s, left_s)))
@@ -291,7 +318,19 @@ class Charger:
         if now.monotonic_s < charge.next_reading_s:
             return []
         charge.next_reading_s = now.monotonic_s + self._config.reading_interval_s
-        return [self._reading(charge, vehicle, now)]
+        return [self._reading(charge, now)]
+
+    @property
+    def limit_w(self) -> float:
+        """The most power that may be given here."""
+        return self._limit_w
+
+    def left_s(self, now: Instant) -> float | None:
+        """Seconds until the charge that runs has reached its end, if nobody ends it before."""
+        if self.charge is None or self.vehicle is None:
+            return None
+        whole_s = self._seconds_left(self.charge, self.vehicle) / self._config.time_scale
+        return max(0.0, whole_s - (now.monotonic_s - self.charge.advanced_to_s))
 
     def _seconds_left(self, charge: Charge, vehicle: Battery) -> float:
         """Simulated seconds until the target is reached, or the battery full."""
@@ -308,7 +347,6 @@ class Charger:
     def _end(self, reason: EndReason, now: Instant) -> list[Message]:
         charge = self.charge
         assert charge is not None
-        assert self.vehicle is not None
         completion = ChargeCompletion(
             message_id=derived_id(charge.session_id, "completion"),
             timestamp=now.utc,
@@ -320,14 +358,14 @@ class Charger:
             end_reason=reason,
             started_at=charge.started_at,
             ended_at=now.utc,
-            soc_percent=round(self.vehicle.soc_percent, 1),
+            soc_percent=self._soc_percent(),
         )
         self.charge = None
         self.unsettled[completion.session_id] = completion
         self._next_repeat_s = min(self._next_repeat_s, now.monotonic_s + self._config.repeat_interval_s)
         return [completion, self.account(now)]
 
-    def _reading(self, charge: Charge, vehicle: Battery, now: Instant) -> ChargingData:
+    def _reading(self, charge: Charge, now: Instant) -> ChargingData:
         reading = ChargingData(
             message_id=new_id(),
             timestamp=now.utc,
@@ -336,11 +374,14 @@ class Charger:
             driver_id=charge.driver_id,
             seq=charge.seq,
             energy_wh=charge.energy_wh,
-            power_w=round(vehicle.power_w(self._limit_w)),
-            soc_percent=round(vehicle.soc_percent, 1),
+            power_w=round(self.vehicle.power_w(self._limit_w)) if self.vehicle is not None else 0,
+            soc_percent=self._soc_percent(),
         )
         charge.seq += 1
         return reading
+
+    def _soc_percent(self) -> float | None:
+        return round(self.vehicle.soc_percent, 1) if self.vehicle is not None else None
 
     def _cp_id(self) -> str:
         if self.cp_id is None:

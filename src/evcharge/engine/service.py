@@ -61,6 +61,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked: dict[UUID, asyncio.Future[ChargeRequestResponse]] = {}
+        self._watcher: Callable[[list[Message]], None] = lambda outcome: None
         self.charger = Charger(config.charger)
 
     async def run(self, stop: asyncio.Event, on_listening: Callable[[int], None]) -> None:
@@ -169,6 +170,10 @@ class Engine:
 
     # What follows
 
+    def watch(self, watcher: Callable[[list[Message]], None]) -> None:
+        """Let somebody see all that is sent on, in order."""
+        self._watcher = watcher
+
     def do(self, outcome: list[Message]) -> None:
         """Put what must not be lost into the journal, then send it all, each on the ways that it has."""
         for message in outcome:
@@ -187,6 +192,7 @@ class Engine:
                 )
         if self._link is not None and outcome:
             self._link.send(*outcome)
+        self._watcher(outcome)
         self._wake.set()
 
     def _keep(self, message: ChargingData | ChargeCompletion) -> None:

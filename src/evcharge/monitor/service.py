@@ -5,6 +5,7 @@ import asyncio
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
+from evcharge.errors import ReconnectRequested
 from evcharge.monitor.relay import (
     Action,
     CentralSettled,
@@ -12,6 +13,7 @@ from evcharge.monitor.relay import (
     DropEngine,
     EngineSettled,
     HoldBackCentral,
+    HoldBackEngine,
     MonitorConfig,
     Note,
     Relay,
@@ -39,23 +41,23 @@ class Monitor:
         self._engine_ready = asyncio.Event()
         self._wake = asyncio.Event()
         relay = self.relay
-        self._central = ConnectionManager(
+        self.central = ConnectionManager(
             "Central",
             central,
-            on_open=lambda: self._do(relay.central_opened(clock.now())),
-            on_message=lambda message: self._do(relay.central_received(message, clock.now())),
-            on_closed=lambda reason: self._do(relay.central_closed(reason, clock.now())),
-            on_failed_attempt=lambda reason: self._do(relay.central_unreachable(reason, clock.now())),
+            on_open=lambda: self.do(relay.central_opened(clock.now())),
+            on_message=lambda message: self.do(relay.central_received(message, clock.now())),
+            on_closed=lambda reason: self.do(relay.central_closed(reason, clock.now())),
+            on_failed_attempt=lambda reason: self.do(relay.central_unreachable(reason, clock.now())),
             backoff=backoff,
             trace=trace,
             log=log,
         )
-        self._engine = ConnectionManager(
+        self.engine = ConnectionManager(
             "Engine",
             engine,
-            on_open=lambda: self._do(relay.engine_opened(clock.now())),
-            on_message=lambda message: self._do(relay.engine_received(message, clock.now())),
-            on_closed=lambda reason: self._do(relay.engine_closed(reason, clock.now())),
+            on_open=lambda: self.do(relay.engine_opened(clock.now())),
+            on_message=lambda message: self.do(relay.engine_received(message, clock.now())),
+            on_closed=lambda reason: self.do(relay.engine_closed(reason, clock.now())),
             on_failed_attempt=lambda reason: None,
             backoff=backoff,
             trace=trace,
@@ -65,7 +67,7 @@ class Monitor:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`."""
         tasks = [
-            asyncio.create_task(self._engine.run()),
+            asyncio.create_task(self.engine.run()),
             asyncio.create_task(self._connect_central()),
             asyncio.create_task(self._keep_time()),
         ]
@@ -76,11 +78,16 @@ class Monitor:
             for task in [stopped, *tasks]:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            self._central.drop()
-            self._engine.drop()
+            self.central.drop()
+            self.engine.drop()
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+    def reconnect(self, links: list[ConnectionManager]) -> None:
+        """Drop these links, and connect again at once."""
+        for link in links:
+            link.reconnect(ReconnectRequested(f"the Monitor was told to connect to {link.name} anew"))
 
     async def _connect_central(self) -> None:
         # The Engine first: so Central hears of a healthy charge point, not of a fault that heals at once.
@@ -88,8 +95,8 @@ class Monitor:
             async with asyncio.timeout(ENGINE_HEAD_START_S):
                 await self._engine_ready.wait()
         except TimeoutError:
-            self._log.warning("engine_not_there_yet", address=str(self._engine.address))
-        await self._central.run()
+            self._log.warning("engine_not_there_yet", address=str(self.engine.address))
+        await self.central.run()
 
     async def _keep_time(self) -> None:
         while True:
@@ -99,26 +106,28 @@ class Monitor:
                 async with asyncio.timeout(patience_s if patience_s != float("inf") else None):
                     await self._wake.wait()
             except TimeoutError:
-                self._do(self.relay.tick(clock.now()))
+                self.do(self.relay.tick(clock.now()))
 
-    def _do(self, actions: list[Action]) -> None:
+    def do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case ToCentral(message):
-                    self._central.send(message)
+                    self.central.send(message)
                 case ToEngine(message):
-                    self._engine.send(message)
+                    self.engine.send(message)
                 case DropCentral(error):
-                    self._central.drop(error)
+                    self.central.drop(error)
                 case DropEngine(error):
-                    self._engine.drop(error)
+                    self.engine.drop(error)
                 case CentralSettled():
-                    self._central.settled()
+                    self.central.settled()
                 case HoldBackCentral():
-                    self._central.hold_back()
+                    self.central.hold_back()
                 case EngineSettled():
-                    self._engine.settled()
+                    self.engine.settled()
                     self._engine_ready.set()
+                case HoldBackEngine():
+                    self.engine.hold_back()
                 case Note(event, fields, problem):
                     (self._log.warning if problem else self._log.info)(event, **fields)
         self._wake.set()

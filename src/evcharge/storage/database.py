@@ -22,18 +22,24 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 def open_database(path: Path) -> Engine:
     """The database in the file `path`, made or brought up to date if need be; raises `DatabaseUnusable`."""
-    if path.is_dir():
-        raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
-    if not path.parent.is_dir():
-        raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
+    try:
+        if path.is_dir():
+            raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
+        if not path.parent.is_dir():
+            raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
+    except PermissionError as problem:
+        raise DatabaseUnusable(f"the database {path} cannot be used: {problem.strerror}") from None
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
-        _check_that_it_is_ours(engine, path)
+        up_to_date = _is_ours_and_up_to_date(engine, path)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         engine.dispose()
-        with writing(engine).begin() as connection:
-            _migrate(connection)
+        if up_to_date:
+            engine.connect().close()  # Whether it can be used shows now.
+        else:
+            with writing(engine).begin() as connection:
+                _migrate(connection)
     except DBAPIError as problem:
         engine.dispose()
         raise DatabaseUnusable(f"the database {path} cannot be used: {_cause(problem, path)}") from None
@@ -49,6 +55,29 @@ def writing(engine: Engine) -> Engine:
     One that began by reading could be refused the lock later, at once and for good, if another wrote meanwhile.
     """
     return engine.execution_options(begin="BEGIN IMMEDIATE")
+
+
+@contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes; what the database has against it becomes a `DatabaseUnusable`."""
+    with _in_words(engine, "written"), writing(engine).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """The same, for one that only reads."""
+    with _in_words(engine, "read"), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def _in_words(engine: Engine, what: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as problem:
+        path = Path(engine.url.database or "")
+        raise DatabaseUnusable(f"the database {path} could not be {what}: {_cause(problem, path)}") from None
 
 
 def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
@@ -68,19 +97,21 @@ def _alembic() -> Config:
     return config
 
 
-def _check_that_it_is_ours(engine: Engine, path: Path) -> None:
-    """Look before anything is changed; raises `DatabaseUnusable`."""
+def _is_ours_and_up_to_date(engine: Engine, path: Path) -> bool:
+    """Look before anything is changed, so that looking takes no lock; raises `DatabaseUnusable`."""
     with engine.connect() as connection:
         tables = inspect(connection).get_table_names()
         if not tables:
-            return
+            return False
         if "alembic_version" not in tables:
             raise DatabaseUnusable(f"{path} is an SQLite database of something else; choose another with --db")
         revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    if revision not in {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}:
+    scripts = ScriptDirectory.from_config(_alembic())
+    if revision not in {script.revision for script in scripts.walk_revisions()}:
         raise DatabaseUnusable(
             f"{path} was written by a newer evcharge (schema {revision}); upgrade evcharge, or use a backup"
         )
+    return bool(revision == scripts.get_current_head())
 
 
 def _migrate(connection: Connection) -> None:
@@ -95,6 +126,8 @@ def _cause(problem: DBAPIError, path: Path) -> str:
         return f"{text}; may this user write to {path} and to the folder {path.parent.resolve()}?"
     if "not a database" in text:
         return "the file is not an SQLite database; choose another with --db"
+    if "locked" in text:
+        return f"{text}; another program writes to it, try again when that has finished"
     return text
 
 

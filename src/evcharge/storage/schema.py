@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    false,
     text,
 )
 
@@ -70,6 +71,7 @@ charge_points = Table(
     Column("status", String(16), nullable=False),
     Column("out_of_service", Boolean, nullable=False, default=False),
     Column("removed", Boolean, nullable=False, default=False),
+    Column("price_by_operator", Boolean, nullable=False, default=False, server_default=false()),
 )
 
 drivers = Table(
@@ -107,11 +109,26 @@ sessions = Table(
     Column("receipt_sent", Integer, nullable=False, default=0),  # the last revision that Kafka has
 )
 Index("ix_sessions_driver_id_number", sessions.c.driver_id, sessions.c.number)
-Index("ix_sessions_cp_id_number", sessions.c.cp_id, sessions.c.number)
+Index("ix_sessions_requested_at", sessions.c.requested_at)
+Index("ix_sessions_cp_id_requested_at", sessions.c.cp_id, sessions.c.requested_at)
+Index("ix_sessions_driver_id_requested_at", sessions.c.driver_id, sessions.c.requested_at)
 IS_OPEN = sessions.c.ended_at.is_(None)
 RECEIPT_WAITS = sessions.c.receipt_sent < sessions.c.revision
 Index("ix_sessions_open", sessions.c.number, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 Index("ix_sessions_receipt_waits", sessions.c.number, sqlite_where=RECEIPT_WAITS, postgresql_where=RECEIPT_WAITS)
+
+# All that a sum needs, so that summing a period reads nothing but the index of that period.
+IS_ENDED = sessions.c.ended_at.is_not(None)
+Index(
+    "ix_sessions_ended",
+    sessions.c.ended_at,
+    sessions.c.cp_id,
+    sessions.c.currency,
+    sessions.c.energy_wh,
+    sessions.c.cost,
+    sqlite_where=IS_ENDED,
+    postgresql_where=IS_ENDED,
+)
 
 meter_values = Table(
     "meter_values",
@@ -137,6 +154,7 @@ faults = Table(
 Index("ix_faults_cp_id_number", faults.c.cp_id, faults.c.number)
 IS_UNCLEARED = faults.c.cleared_at.is_(None)
 Index("ix_faults_uncleared", faults.c.cp_id, sqlite_where=IS_UNCLEARED, postgresql_where=IS_UNCLEARED)
+Index("ix_faults_uncleared_number", faults.c.number, sqlite_where=IS_UNCLEARED, postgresql_where=IS_UNCLEARED)
 
 answers = Table(
     "answers",
@@ -146,6 +164,28 @@ answers = Table(
     Column("answered_at", UtcDateTime, nullable=False),
 )
 Index("ix_answers_answered_at", answers.c.answered_at)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("added_at", UtcDateTime, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("via", String(16), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target", String(64), nullable=False),
+    Column("before", Text),  # JSON, as the next
+    Column("after", Text),
+)
 
 SQLITE_PRAGMAS = (
     text("PRAGMA journal_mode = WAL"),

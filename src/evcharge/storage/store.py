@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evcharge.domain.charge_point import ChargePoint
@@ -15,11 +15,11 @@ from evcharge.domain.decisions import Decisions, FaultCleared, FaultOpened, Know
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
-from evcharge.errors import UsageError
 from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
-from evcharge.storage.database import open_database, writing
+from evcharge.storage.database import changing, open_database, reading, writing
+from evcharge.storage.registry import write_audit
 
 ANSWERS_KEPT = timedelta(days=1)
 MAX_VARIABLES = 10_000  # SQLite takes 32,766 in one statement
@@ -47,17 +47,17 @@ class Store:
     """One database. `commit` and `known` belong to one thread; the others may be called from any."""
 
     def __init__(self, path: Path) -> None:
-        self._engine: Engine = open_database(path)
-        self._writing = writing(self._engine)
+        self.engine = open_database(path)
+        self._writing = writing(self.engine)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.engine.dispose()
 
     # Central's start
 
     def begin(self, now: datetime) -> None:
         """After a stop or a crash nobody is connected: say so, and end the faults that only a peer can tell of."""
-        with self._writing.begin() as connection:
+        with changing(self.engine) as connection:
             connection.execute(update(schema.charge_points).values(status=Status.DISCONNECTED.value))
             connection.execute(
                 update(schema.faults)
@@ -68,7 +68,7 @@ class Store:
     def charge_points(self) -> list[ChargePoint]:
         """All, the removed ones too (their sessions may still be open), in order of their ids."""
         query = select(schema.charge_points).order_by(schema.charge_points.c.cp_id)
-        with self._engine.connect() as connection:
+        with reading(self.engine) as connection:
             return [_charge_point(row) for row in connection.execute(query)]
 
     def open_sessions(self) -> list[Session]:
@@ -80,7 +80,7 @@ class Store:
 
     def _sessions(self, condition: Any) -> list[Session]:
         query = select(schema.sessions).where(condition).order_by(schema.sessions.c.number)
-        with self._engine.connect() as connection:
+        with reading(self.engine) as connection:
             return [_session(row) for row in connection.execute(query)]
 
     # Central's work
@@ -92,7 +92,7 @@ class Store:
             return known
         answers, sessions = schema.answers, schema.sessions
         charge_points, drivers = schema.charge_points, schema.drivers
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             for ids in _chunks(wanted.answers):
                 for row in connection.execute(select(answers).where(answers.c.request_id.in_(ids))):
                     known.answers[row.request_id] = messages.decode(row.answer.encode())
@@ -119,6 +119,7 @@ class Store:
             _write_faults(connection, decisions.faults)
             _write_answers(connection, decisions, now)
             _write_receipts_sent(connection, decisions.receipts_sent)
+            write_audit(connection, decisions.audit, now)
 
     def forget_answers(self, now: datetime) -> None:
         with self._writing.begin() as connection:
@@ -135,82 +136,10 @@ class Store:
         )
         if request.before is not None:
             query = query.where(sessions.c.number < request.before)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         page = rows[: request.limit]
         return [_past_session(row) for row in page], page[-1].number if len(rows) > len(page) else None
-
-    # The operator's commands
-
-    def add_charge_point(self, cp_id: str, key_hash: str) -> None:
-        """Admit a charge point; one that was removed comes back, with the new key and its history."""
-        self._add(
-            schema.charge_points,
-            f"the charge point {cp_id}",
-            "remove it first to give it a new key",
-            {"cp_id": cp_id},
-            {"key_hash": key_hash},
-            {"price_per_kwh": 0, "currency": "EUR", "max_power_w": 0, "status": Status.DISCONNECTED.value},
-        )
-
-    def remove_charge_point(self, cp_id: str) -> None:
-        """Refuse it from its next connection on; its history stays."""
-        self._remove(schema.charge_points, f"charge point {cp_id}", {"cp_id": cp_id}, {"key_hash": None})
-
-    def add_driver(self, driver_id: str, now: datetime) -> None:
-        self._add(
-            schema.drivers,
-            f"the driver {driver_id}",
-            "nothing has changed",
-            {"driver_id": driver_id},
-            {},
-            {"added_at": now},
-        )
-
-    def remove_driver(self, driver_id: str) -> None:
-        """Refuse the driver's requests from now on; the history stays."""
-        self._remove(schema.drivers, f"driver {driver_id}", {"driver_id": driver_id}, {})
-
-    def drivers(self) -> list[tuple[str, datetime]]:
-        """Id and time of addition of all that have not been removed, in order of their ids."""
-        drivers = schema.drivers
-        query = (
-            select(drivers.c.driver_id, drivers.c.added_at)
-            .where(drivers.c.removed.is_(False))
-            .order_by(drivers.c.driver_id)
-        )
-        with self._engine.connect() as connection:
-            return [(row.driver_id, row.added_at) for row in connection.execute(query)]
-
-    def _add(
-        self,
-        table: Any,
-        name: str,
-        hint: str,
-        identity: dict[str, str],
-        renewed: dict[str, Any],
-        initial: dict[str, Any],
-    ) -> None:
-        ((column, value),) = identity.items()
-        with self._writing.begin() as connection:
-            row = connection.execute(select(table.c.removed).where(table.c[column] == value)).first()
-            if row is None:
-                connection.execute(insert(table).values(**identity, **renewed, **initial, removed=False))
-            elif row.removed:
-                connection.execute(update(table).where(table.c[column] == value).values(**renewed, removed=False))
-            else:
-                raise UsageError(f"{name} is there already; {hint}")
-
-    def _remove(self, table: Any, name: str, identity: dict[str, str], cleared: dict[str, Any]) -> None:
-        ((column, value),) = identity.items()
-        with self._writing.begin() as connection:
-            result = connection.execute(
-                update(table)
-                .where(table.c[column] == value, table.c.removed.is_(False))
-                .values(**cleared, removed=True)
-            )
-            if result.rowcount == 0:
-                raise UsageError(f"there is no {name}")
 
 
 def _chunks(ids: Iterable[Any]) -> Iterable[Sequence[Any]]:

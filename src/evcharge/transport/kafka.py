@@ -30,6 +30,7 @@ QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
 UNLIMITED = 0
+SURVEY_EVERY_S = 2.0
 
 # librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
 _quiet = logging.getLogger("evcharge.librdkafka")
@@ -54,18 +55,18 @@ class BrokerWatch:
         self._bootstrap = bootstrap
         self._log = log
         self._on_fatal = on_fatal
-        self._away = False
+        self.away = False
 
     def failed(self, error: KafkaError) -> None:
         if error.fatal():
             self._on_fatal(f"Kafka at {self._bootstrap}: {error.str()}")
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self._away:
-            self._away = True
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self.away:
+            self.away = True
             self._log.warning("waiting_for_kafka", address=self._bootstrap, cause=error.str())
 
     def worked(self) -> None:
-        if self._away:
-            self._away = False
+        if self.away:
+            self.away = False
             self._log.info("kafka_is_back", address=self._bootstrap)
 
 
@@ -196,6 +197,9 @@ class Subscriber:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="kafka-records", daemon=True)
+        self._next_survey_s = 0.0
+        self.lag: Offsets = {}
+        """(topic, partition) -> records that have not been read yet, as of some seconds ago."""
 
     def start(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Begin to read; without a group, after the last record that is there now."""
@@ -222,6 +226,7 @@ class Subscriber:
     def _read(self) -> None:
         while not self._stopping.is_set():
             self._commit_pending(asynchronous=True)
+            self._survey()
             first = self._consumer.poll(POLL_S)
             if first is None:
                 continue
@@ -230,6 +235,31 @@ class Subscriber:
             if batch:
                 self._watch.worked()
                 self._on_batch(batch)
+
+    @property
+    def works(self) -> bool:
+        """Whether it reads, from a broker that is there."""
+        return self._thread.is_alive() and not self._watch.away
+
+    def _survey(self) -> None:
+        """See how far behind we are, and whether a broker that was away is back though it has nothing for us."""
+        if time.monotonic() < self._next_survey_s:
+            return
+        self._next_survey_s = time.monotonic() + SURVEY_EVERY_S
+        assigned = self._consumer.assignment()
+        try:
+            if self._watch.away and assigned:
+                self._consumer.get_watermark_offsets(assigned[0], timeout=METADATA_TIMEOUT_S)
+                self._watch.worked()
+            self.lag = {
+                (at.topic, at.partition): max(
+                    0, self._consumer.get_watermark_offsets(at, cached=True)[1] - at.offset
+                )
+                for at in self._consumer.position(assigned)
+                if at.offset >= 0
+            }
+        except KafkaException:
+            return  # It is still away, which has been said.
 
     def _received(self, record: KafkaRecord) -> Received | None:
         error = record.error()

@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 from uuid import UUID
@@ -212,7 +213,11 @@ class ConnectionManager:
         self._log = log
         self._link: Link | None = None
         self._closed = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._held_back = False
         self.attempts = 0
+        """To connect again, since the peer has last accepted us."""
+        self.connected_since_s: float | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -230,15 +235,23 @@ class ConnectionManager:
             else:
                 await self._closed.wait()
             self.attempts += 1
-            await asyncio.sleep(self._backoff.delay_s(self.attempts, random.random()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.delay_s(random.random())):
+                    await self._hurry.wait()
+            self._hurry.clear()
+
+    def delay_s(self, chance: float) -> float:
+        """The wait before the next attempt; `chance` in [0, 1) spreads it."""
+        return self._backoff.delay_s(MANY_ATTEMPTS if self._held_back else self.attempts, chance)
 
     def settled(self) -> None:
         """The peer has accepted us: should the link break, the first wait is a short one again."""
         self.attempts = 0
+        self._held_back = False
 
     def hold_back(self) -> None:
         """Should the link break, the first wait is as long as any."""
-        self.attempts = MANY_ATTEMPTS
+        self._held_back = True
 
     def send(self, *batch: Message) -> bool:
         return self._link is not None and self._link.send(*batch)
@@ -248,8 +261,15 @@ class ConnectionManager:
         if self._link is not None:
             self._link.close(error)
 
+    def reconnect(self, error: WireError) -> None:
+        """Close the link, telling the peer why, or cut the wait for the next attempt short: connect now."""
+        self._hurry.set()
+        self.drop(error)
+
     def link_opened(self, link: Link) -> None:
         self._link = link
+        self._hurry.clear()
+        self.connected_since_s = clock.now().monotonic_s
         self._log.info("connected", peer=self.name, address=str(self.address))
         self._on_open()
 
@@ -261,6 +281,7 @@ class ConnectionManager:
 
     def link_closed(self, link: Link, reason: str) -> None:
         self._link = None
+        self.connected_since_s = None
         self._log.warning("disconnected", peer=self.name, address=str(self.address), reason=reason)
         self._on_closed(reason)
         self._closed.set()

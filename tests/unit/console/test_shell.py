@@ -1,18 +1,23 @@
-"""The command line of the consoles: one command a line, one answer each, and no line that ends it but `quit`."""
+"""What one can say to a console: one command a line, one answer each, completion, help, and numbers."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evcharge.console.shell import MAX_KWH, Command, Shell, energy_wh_of, number
+from evcharge.console.shell import (
+    MAX_KWH,
+    Command,
+    Commands,
+    energy_wh_of,
+    is_quit,
+    no_more,
+    number,
+    whole_number,
+)
 from evcharge.errors import EvchargeError, UsageError
 
 
@@ -32,17 +37,23 @@ async def silent(words: list[str]) -> str:
     return ""
 
 
+async def broken(words: list[str]) -> str:
+    return {"y": "z"}["x"]
+
+
+POINTS = ["CP001", "CP002", "STATION:1"]
 COMMANDS = {
-    "charge": Command("CP_ID [KWH]", "ask for a charge", echo),
+    "charge": Command("CP_ID [KWH]", "ask for a charge", echo, (lambda: POINTS, lambda: ["5", "10"])),
     "status": Command("", "how it stands", echo),
     "refuse": Command("", "say no", refuse),
     "fail": Command("", "not work", fail),
     "silent": Command("", "say nothing", silent),
+    "broken": Command("", "show a bug", broken),
 }
 
 
 def answer(line: str) -> str:
-    return asyncio.run(Shell(COMMANDS).answer(line))
+    return asyncio.run(Commands(COMMANDS, "leave").answer(line))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +100,19 @@ def test_an_unknown_command_is_shown_without_control_characters() -> None:
 
 @pytest.mark.parametrize("line", ['charge "CP001', "charge 'CP001", "charge CP001\\"])
 def test_a_quote_that_does_not_end_is_told(line: str) -> None:
-    assert answer(line).startswith("error: No ")
+    assert answer(line).startswith("error: no ")
 
 
 def test_what_a_command_says_against_it_is_the_answer() -> None:
     assert answer("refuse") == "error: say: refuse NOTHING"
     assert answer("fail") == "error: Central does not answer"
+
+
+def test_help_shows_one_command() -> None:
+    assert answer("help charge") == "charge CP_ID [KWH]  ask for a charge"
+    assert answer("help quit") == "quit  leave"
+    assert answer("help chrage") == "error: there is no command 'chrage'; did you mean 'charge'?"
+    assert answer("help charge stop") == "error: say: help [COMMAND]"
 
 
 def test_help_lists_each_command_with_what_it_takes() -> None:
@@ -110,69 +128,75 @@ def test_no_line_ends_the_shell(line: str) -> None:
     assert isinstance(said, str)
 
 
-# From a pipe
+# What went wrong
 
-PROGRAM = """
-import asyncio
-from evcharge.console.shell import Command, Shell
 
-async def echo(words):
-    return repr(words)
+def run(line: str) -> str:
+    return asyncio.run(Commands(COMMANDS, "leave").run(line))
 
-asyncio.run(Shell({"say": Command("WORDS", "repeat", echo)}, prompt="> ").run())
-print("ended")
-"""
+
+def test_one_can_be_told_an_error_as_such() -> None:
+    assert run("charge CP001") == "['CP001']"
+    with pytest.raises(UsageError, match="did you mean 'charge'"):
+        run("charg CP001")
+    with pytest.raises(EvchargeError, match="Central does not answer"):
+        run("fail")
+    with pytest.raises(UsageError, match="no closing quotation"):
+        run("charge 'CP001")
+
+
+def test_a_bug_in_a_command_is_an_answer_that_names_it() -> None:
+    assert answer("broken") == "error: this command has a bug, KeyError: 'x'"
+
+
+# Completion
 
 
 @pytest.mark.parametrize(
-    ("typed", "printed"),
+    ("line", "lines"),
     [
-        (
-            b"say a\nnonsense\nsay b",
-            "['a']\nerror: there is no command 'nonsense'; 'help' lists the commands\n['b']\n",
-        ),
-        (b"say a\n  quit  \nsay b\n", "['a']\n"),
-        (b"\n\nsay \xff\r\nexit\n", "['\ufffd']\n"),
-        (b"", ""),
+        ("", [*COMMANDS, "help", "quit"]),
+        ("s", ["status", "silent"]),
+        ("ch", ["charge"]),
+        ("charge", []),
+        ("charge ", ["charge CP001", "charge CP002", "charge STATION:1"]),
+        ("charge CP", ["charge CP001", "charge CP002"]),
+        ("charge CP001", []),
+        ("charge  ST", ["charge  STATION:1"]),
+        ("charge CP001 ", ["charge CP001 5", "charge CP001 10"]),
+        ("charge CP001 5 ", []),
+        ("charge x 1", ["charge x 10"]),
+        ("nonsense ", []),
+        ("status ", []),
+        ("help st", ["help status"]),
+        ("xyz", []),
     ],
-    ids=["lines", "quit", "bytes", "nothing"],
 )
-def test_commands_come_from_a_pipe_without_a_prompt(typed: bytes, printed: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input=typed, capture_output=True, timeout=20, check=False
-    )
-    assert done.stdout.decode() == printed + "ended\n"
-    assert done.stderr == b""
-    assert done.returncode == 0
+def test_a_line_is_completed(line: str, lines: list[str]) -> None:
+    assert Commands(COMMANDS, "leave").complete(line) == lines
 
 
-def test_at_a_terminal_it_prompts_and_each_answer_comes_at_once() -> None:
-    terminal, stdin = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=stdin, stdout=subprocess.PIPE, text=True
-    ) as shell:
-        try:
-            assert shell.stdout is not None
-            assert shell.stdout.read(2) == "> "
-            os.write(terminal, b"say a\n")
-            assert shell.stdout.read(8) == "['a']\n> "
-            os.write(terminal, b"quit\n")
-            assert shell.stdout.read() == "ended\n"
-        finally:
-            shell.kill()
-            os.close(terminal)
-            os.close(stdin)
+def test_what_an_argument_may_be_is_asked_for_each_time() -> None:
+    ids = ["CP001"]
+    commands = Commands({"charge": Command("CP_ID", "ask", echo, (lambda: ids,))}, "leave")
+    assert commands.complete("charge ") == ["charge CP001"]
+    ids.append("CP002")
+    assert commands.complete("charge ") == ["charge CP001", "charge CP002"]
 
 
-def test_a_shell_without_any_stdin_ends_as_if_it_were_empty() -> None:
-    """As a daemon is started that has its descriptors closed."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$0" -c "$1" <&-', sys.executable, PROGRAM],
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    assert (done.stdout.decode(), done.stderr.decode()) == ("ended\n", "")
+@given(st.text(max_size=20))
+def test_whatever_is_completed_goes_on_with_the_line(line: str) -> None:
+    assert all(whole.startswith(line) for whole in Commands(COMMANDS, "leave").complete(line))
+
+
+# To leave
+
+
+@pytest.mark.parametrize(
+    ("line", "leaves"), [("quit", True), (" exit ", True), ("quit now", False), ("", False), ("QUIT", False)]
+)
+def test_quit_leaves(line: str, leaves: bool) -> None:
+    assert is_quit(line) == leaves
 
 
 # Numbers
@@ -222,3 +246,21 @@ def outcome(text: str) -> str:
         return str(refused)
     assert 0 <= value <= 100
     return "taken"
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("20", 20), ("007", 7)])
+def test_a_whole_number_is_taken(text: str, value: int) -> None:
+    assert whole_number(text, "how many", 1, 20) == value
+
+
+@pytest.mark.parametrize("text", ["0", "21", "-1", "1.0", "", "many", "1e1", "٣", "²", "9" * 5000])
+def test_what_is_no_whole_number_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        whole_number(text, "how many", 1, 20)
+    assert str(caught.value) == f"how many must be a whole number from 1 to 20, not {text!a}"
+
+
+def test_a_command_without_arguments_takes_none() -> None:
+    no_more([], "status")
+    with pytest.raises(UsageError, match="status takes nothing more, not 'now please'"):
+        no_more(["now", "please"], "status")

@@ -1322,6 +1322,18 @@ def test_a_completion_that_overtakes_the_command_response() -> None:
     assert nothing_happened(world.begun(connection, session_id))
 
 
+def test_a_charge_for_which_no_vehicle_came_has_failed() -> None:
+    world = World()
+    session_id = world.charging(world.settled())
+    world.kafka(Topic.SESSION_COMPLETE, world.completion(session_id, 1, 0, EndReason.NO_VEHICLE))
+    receipt = only(world.receipts(session_id))
+    assert (receipt.status, receipt.end_reason, receipt.energy_wh) == (
+        SessionStatus.FAILED,
+        EndReason.NO_VEHICLE,
+        0,
+    )
+
+
 def test_a_completion_that_overtakes_the_command_response_of_a_charge_that_broke_off() -> None:
     world = World()
     world.settled()

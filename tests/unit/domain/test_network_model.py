@@ -20,10 +20,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from evcharge.domain import tariff
 from evcharge.domain.charge_point import ChargePoint, hash_key
+from evcharge.domain.commands import Actor, Command, Reread, SetPrice, SetService, StartCharge, StopCharge
 from evcharge.domain.decisions import (
     Decisions,
     FromKafka,
     FromMonitor,
+    FromOperator,
     Input,
     Known,
     MonitorCame,
@@ -76,6 +78,7 @@ ARROWS = {
     ("FAULTY", "DISCONNECTED"),
 }
 MANY_FAULTS = [f"{number}" + "x" * 60 for number in range(10)]
+OPERATOR = Actor("maria", "http")
 AT_THE_DOOR = ("not_authenticated", "not_registered", "not_yours", "unexpected_type")
 
 
@@ -122,6 +125,9 @@ class CentralMachine(RuleBasedStateMachine):
         self.verdicts: dict[UUID, Message] = {}
         self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
         self.meter_values: dict[tuple[UUID, int], int] = {}
+        # What operators have set, as the audit has it.
+        self.out_of_service: set[str] = set()
+        self.set_prices: dict[str, Decimal] = {}
         self.net = self.network()
 
     @property
@@ -154,11 +160,14 @@ class CentralMachine(RuleBasedStateMachine):
             assert messages.decode(messages.encode(message)) == message
         for closing in decisions.closings:
             assert closing.error.code
+        tickets = [item.ticket for item in inputs if isinstance(item, FromOperator)]
+        assert [outcome.ticket for outcome in decisions.outcomes] == tickets
         return decisions
 
     def commit(self, decisions: Decisions) -> None:
         for cp in decisions.charge_points.values():
-            self.charge_points[cp.cp_id] = forgetful(cp)
+            row = self.charge_points[cp.cp_id]
+            self.charge_points[cp.cp_id] = replace(forgetful(cp), key_hash=row.key_hash, removed=row.removed)
         for session in decisions.sessions.values():
             before = self.stored.get(session.session_id)
             if before is not None:
@@ -166,13 +175,25 @@ class CentralMachine(RuleBasedStateMachine):
                 assert session.revision >= before.revision
                 assert session.last_seq >= before.last_seq
                 assert before.is_open or not session.is_open
-                assert (session.cp_id, session.driver_id) == (before.cp_id, before.driver_id)
+                for name in ("cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
+                    assert getattr(session, name) == getattr(before, name)
             self.stored[session.session_id] = replace(session, last_heard_s=0.0)
         for value in decisions.meter_values:
             assert (value.session_id, value.seq) not in self.meter_values
             self.meter_values[value.session_id, value.seq] = value.energy_wh
         for answer in decisions.answers:
             self.answers.setdefault(answer.request_id, answer.message)
+        for entry in decisions.audit:
+            assert entry.before != entry.after
+            match entry.action, entry.after:
+                case "out of service", _:
+                    self.out_of_service.add(entry.target)
+                case "in service", _:
+                    self.out_of_service.remove(entry.target)
+                case "price", {"price_per_kwh": price, "price_by_operator": True}:
+                    self.set_prices[entry.target] = Decimal(price)
+                case "price", _:
+                    del self.set_prices[entry.target]
         for note in decisions.notes:
             if note.event == "state":
                 cp_id, before_status, now_status = (str(note.fields[name]) for name in ("cp_id", "before", "now"))
@@ -258,6 +279,14 @@ class CentralMachine(RuleBasedStateMachine):
             assert (cp.status is Status.DISCONNECTED) == (cp.connection is None)
             assert (cp.status is Status.FAULTY) == bool(cp.faults)
             assert charges or cp.status is not Status.CHARGING
+            assert cp.connection is None or not cp.removed
+
+    @invariant()
+    def what_operators_have_set_holds(self) -> None:
+        charge_points = self.net.charge_points
+        assert {cp_id for cp_id, cp in charge_points.items() if cp.out_of_service} == self.out_of_service
+        by_operator = {cp_id: cp.price_per_kwh for cp_id, cp in charge_points.items() if cp.price_by_operator}
+        assert by_operator == self.set_prices
 
     @invariant()
     def bills_are_right(self) -> None:
@@ -443,6 +472,49 @@ class LawlessMachine(CentralMachine):
         ):
             self.give(FromKafka(Topic.CPS_REQUESTS, question))
 
+    # Operators
+
+    def order(self, command: Command) -> None:
+        self.last_id += 1
+        self.give(FromOperator(self.last_id, OPERATOR, command))
+
+    @rule(target=sessions, driver_id=driver_ids, cp_id=cp_ids, ready=st.booleans())
+    def start_for_a_driver(self, driver_id: str, cp_id: str, ready: bool) -> Any:
+        if ready:
+            self.be_ready(cp_id)
+        request = self.make(ChargeRequest, driver_id=driver_id, cp_id=cp_id)
+        session_id = derived_id(request.message_id, "session")
+        self.whose[session_id] = (cp_id, driver_id)
+        self.order(StartCharge(request))
+        return session_id if session_id in self.net.sessions or self.waiting else multiple()
+
+    @rule(session_id=sessions)
+    def stop_for_a_driver(self, session_id: UUID) -> None:
+        self.order(StopCharge(session_id))
+
+    @rule(cp_id=st.none() | cp_ids, out_of_service=st.sampled_from([True, False, False]))
+    def set_service(self, cp_id: str | None, out_of_service: bool) -> None:
+        self.order(SetService(cp_id, out_of_service))
+
+    @rule(cp_id=cp_ids, price=st.none() | prices)
+    def set_price(self, cp_id: str, price: Decimal | None) -> None:
+        self.order(SetPrice(cp_id, price, None))
+
+    @rule(cp_id=cp_ids, back=st.sampled_from([True, True, False]), told=st.booleans(), at_the_door=st.booleans())
+    def remove(self, cp_id: str, back: bool, told: bool, at_the_door: bool) -> None:
+        """And add it again, perhaps; between the two Central may be told, or not. Meanwhile it may connect."""
+        if at_the_door:
+            connection = self.open()
+            self.give(FromMonitor(connection, self.make(AuthRequest, cp_id=cp_id, key=cp_id)))
+        steps = [(None, True), (hash_key(cp_id), False)] if back else [(None, True)]
+        for key_hash, removed in steps:
+            self.charge_points[cp_id] = replace(self.charge_points[cp_id], key_hash=key_hash, removed=removed)
+            if told or (key_hash, removed) == steps[-1]:
+                self.batch_size = 1
+                self.order(Reread(cp_id))
+        if at_the_door:
+            self.give(FromMonitor(connection, self.registration(cp_id, Decimal("0.45"))))
+
     # Charge points
 
     @rule(
@@ -534,9 +606,10 @@ class LawlessMachine(CentralMachine):
 
     @rule(number=st.integers(0, 200))
     def repeat(self, number: int) -> None:
-        """Something comes again, as it was: a record redelivered, a frame sent twice."""
+        """Something comes again, as it was: a record redelivered, a frame or a command sent twice."""
         item = self.given[-1 - number % len(self.given)]
-        if isinstance(item, FromKafka) or (isinstance(item, FromMonitor) and item.connection in self.connections):
+        on_a_line = isinstance(item, FromMonitor) and item.connection in self.connections
+        if isinstance(item, FromKafka | FromOperator) or on_a_line:
             self.give(item)
 
     @rule(topic=st.sampled_from(TO_CENTRAL), number=st.integers(0, 200))
@@ -835,6 +908,7 @@ class HonestMachine(CentralMachine):
             for cp_id in CP_IDS:
                 self.link(cp_id)
                 self.see_the_engine_again(cp_id)
+                self.tell(self.points[cp_id], self.make(HeartbeatRequest, cp_id=cp_id))
                 self.carry(cp_id)
                 if self.points[cp_id].running is not None:
                     self.finish(self.points[cp_id], EndReason.UNPLUGGED, over_kafka=False)

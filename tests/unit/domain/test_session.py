@@ -21,11 +21,12 @@ TABLE = {
     (AUTHORISED, SessionEvent.START_FAILED): FAILED,
     (CHARGING, SessionEvent.ENDED): COMPLETED,
     (CHARGING, SessionEvent.BROKE_OFF): INTERRUPTED,
+    (CHARGING, SessionEvent.START_FAILED): FAILED,
     (FAILED, SessionEvent.SETTLED): INTERRUPTED,
     (INTERRUPTED, SessionEvent.SETTLED): INTERRUPTED,
 }
 
-# How a session that was charging ends, by the reason; None: the reason is none for a session that had begun.
+# How a session that was charging, and had delivered energy, ends by the reason.
 ENDS = {
     EndReason.TARGET_REACHED: COMPLETED,
     EndReason.BATTERY_FULL: COMPLETED,
@@ -35,8 +36,8 @@ ENDS = {
     EndReason.CENTRAL_LOST: INTERRUPTED,
     EndReason.ENGINE_RESTARTED: INTERRUPTED,
     EndReason.NO_VEHICLE: INTERRUPTED,
-    EndReason.START_REJECTED: None,
-    EndReason.START_TIMEOUT: None,
+    EndReason.START_REJECTED: INTERRUPTED,
+    EndReason.START_TIMEOUT: INTERRUPTED,
     EndReason.ENGINE_LOST: INTERRUPTED,
     EndReason.LOST_BY_CHARGE_POINT: INTERRUPTED,
     EndReason.NO_SIGN_OF_LIFE: INTERRUPTED,
@@ -173,7 +174,7 @@ def test_every_reason_has_its_end() -> None:
     assert set(ENDS) == set(EndReason) == set(END_EVENTS)
 
 
-@pytest.mark.parametrize(("reason", "status"), [(reason, status) for reason, status in ENDS.items() if status])
+@pytest.mark.parametrize(("reason", "status"), ENDS.items())
 def test_how_a_session_that_charged_ends(reason: EndReason, status: SessionStatus) -> None:
     session = a_session(CHARGING, energy_wh=1_000)
     session.end(reason, LATER)
@@ -194,12 +195,15 @@ def test_whatever_ends_a_session_that_never_began_has_made_its_start_fail(reason
     assert session == replace(a_session(), status=FAILED, end_reason=reason, ended_at=LATER, revision=1)
 
 
-@pytest.mark.parametrize("reason", [reason for reason, status in ENDS.items() if status is None])
-def test_the_start_of_a_session_that_charges_cannot_fail(reason: EndReason) -> None:
-    session = a_session(CHARGING, energy_wh=1_000)
-    with pytest.raises(IllegalTransition):
-        session.end(reason, LATER)
-    assert session == a_session(CHARGING, energy_wh=1_000)
+START_FAILS = {EndReason.NO_VEHICLE, EndReason.START_REJECTED, EndReason.START_TIMEOUT}
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_a_start_that_was_accepted_has_failed_if_it_came_to_nothing_for_that_reason(reason: EndReason) -> None:
+    session = a_session(CHARGING)
+    session.end(reason, LATER)
+    assert session.status is (FAILED if reason in START_FAILS else ENDS[reason])
+    assert (session.energy_wh, session.revision) == (0, 1)
 
 
 @pytest.mark.parametrize("status", [COMPLETED, FAILED, INTERRUPTED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -62,6 +63,7 @@ class Bench:
         reading_interval_s: float = 1.0,
         starts_at_s: float = 1000.0,
         bound: bool = True,
+        manual_plug: bool = False,
     ) -> None:
         self.at_s = self.started_at_s = starts_at_s
         self.charger = Charger(
@@ -70,6 +72,7 @@ class Bench:
                 vehicle=vehicle,
                 time_scale=time_scale,
                 reading_interval_s=reading_interval_s,
+                manual_plug=manual_plug,
             )
         )
         if bound:
@@ -97,6 +100,12 @@ class Bench:
 
     def stop(self, session_id: UUID = SESSION, **changes: Any) -> list[Message]:
         return self.receive(StopChargingCommand(**self.head(), cp_id="CP001", session_id=session_id, **changes))
+
+    def plug_in(self, vehicle: Battery = HALF_FULL) -> list[Message]:
+        return self.checked(self.charger.plug_in(vehicle, self.now))
+
+    def unplug(self) -> list[Message]:
+        return self.checked(self.charger.unplug(self.now))
 
     def receive(self, message: Message) -> list[Message]:
         return self.checked(self.charger.receive(message, self.now))
@@ -562,7 +571,7 @@ def test_each_charge_finds_a_new_vehicle_unless_one_was_plugged_in() -> None:
 
 def test_a_vehicle_that_was_plugged_in_stays() -> None:
     bench = Bench(time_scale=3600)
-    bench.charger.plug_in(Battery(100_000, 20_000, 50_000))
+    bench.plug_in(Battery(100_000, 20_000, 50_000))
     assert of(bench.start(10_000), ChargingData)[0].soc_percent == 20.0
     bench.turns()
     assert of(bench.start(10_000, OTHER_SESSION), ChargingData)[0].soc_percent == 30.0
@@ -572,9 +581,176 @@ def test_no_vehicle_takes_the_place_of_one_that_charges() -> None:
     bench = Bench()
     bench.start()
     with pytest.raises(UsageError, match="unplug it first"):
-        bench.charger.plug_in(Battery(1000, 0, 1000))
+        bench.plug_in(Battery(1000, 0, 1000))
     assert bench.charger.vehicle is not None
     assert bench.charger.vehicle.capacity_wh == 60_000
+
+
+def test_a_vehicle_that_is_plugged_in_is_told_unasked() -> None:
+    bench = Bench()
+    bench.unplug()
+    account = only(bench.plug_in(), HealthCheckResponse)
+    assert account.vehicle_connected
+    assert Bench(bound=False).plug_in() == []
+
+
+# A plug that waits for a person
+
+
+def waiting() -> Bench:
+    bench = Bench(manual_plug=True)
+    bench.start(5000)
+    return bench
+
+
+def test_a_start_without_a_vehicle_is_accepted_and_waits_without_power() -> None:
+    bench = Bench(manual_plug=True)
+    assert not bench.charger.account(bench.now).vehicle_connected
+    verdict, reading, account = bench.start(5000)
+    assert isinstance(verdict, CommandResponse)
+    assert verdict.accepted
+    assert isinstance(reading, ChargingData)
+    assert (reading.seq, reading.energy_wh, reading.power_w, reading.soc_percent) == (0, 0, 0, None)
+    assert isinstance(account, HealthCheckResponse)
+    assert (account.session_id, account.vehicle_connected, account.healthy) == (SESSION, False, True)
+    assert bench.charger.next_due_s() == bench.at_s + 60
+    assert bench.advance(59) == []
+
+
+def test_how_long_a_charge_waits_for_its_vehicle_is_known() -> None:
+    bench = Bench(manual_plug=True)
+    assert bench.charger.waiting_for_vehicle(bench.now) is None
+    bench.start()
+    assert bench.charger.waiting_for_vehicle(bench.now) == 60
+    bench.at_s += 45
+    assert bench.charger.waiting_for_vehicle(bench.now) == 15
+    bench.at_s += 45
+    assert bench.charger.waiting_for_vehicle(bench.now) == 0
+    bench.advance()
+    assert bench.charger.waiting_for_vehicle(bench.now) is None
+
+
+def test_a_charge_for_which_nobody_comes_ends_with_nothing() -> None:
+    bench = waiting()
+    started_at = bench.now.utc
+    completion, account = bench.turns()
+    assert isinstance(completion, ChargeCompletion)
+    assert (completion.end_reason, completion.energy_wh, completion.seq) == (EndReason.NO_VEHICLE, 0, 1)
+    assert (completion.soc_percent, completion.started_at) == (None, started_at)
+    assert completion.ended_at == started_at + timedelta(seconds=60)
+    assert isinstance(account, HealthCheckResponse)
+    assert (account.session_id, account.unsettled_session_ids) == (None, [SESSION])
+
+
+def test_a_vehicle_that_comes_in_time_charges_from_then_on() -> None:
+    bench = waiting()
+    bench.at_s += 59
+    reading, account = bench.plug_in()
+    assert isinstance(reading, ChargingData)
+    assert (reading.seq, reading.energy_wh, reading.power_w, reading.soc_percent) == (1, 0, 11_000, 50.0)
+    assert isinstance(account, HealthCheckResponse)
+    assert (account.session_id, account.vehicle_connected) == (SESSION, True)
+    assert bench.charger.waiting_for_vehicle(bench.now) is None
+    (reading,) = of(bench.advance(36), ChargingData)
+    assert (reading.seq, reading.energy_wh) == (2, 110)  # 36 s of 11 kW, and nothing of the wait
+    completion = the_completion(bench.turns(2000))
+    assert (completion.end_reason, completion.energy_wh) == (EndReason.TARGET_REACHED, 5000)
+
+
+def test_a_vehicle_that_comes_too_late_finds_the_charge_ended() -> None:
+    bench = waiting()
+    bench.at_s += 60
+    outcome = bench.plug_in()
+    assert the_completion(outcome).end_reason is EndReason.NO_VEHICLE
+    assert of(outcome, HealthCheckResponse)[-1].vehicle_connected
+    assert bench.charger.charge is None
+
+
+def test_a_vehicle_that_is_there_already_charges_at_once_and_stays_until_it_is_unplugged() -> None:
+    bench = Bench(manual_plug=True, time_scale=3600)
+    bench.plug_in(Battery(100_000, 20_000, 50_000))
+    for session_id, soc_percent in ((SESSION, 20.0), (OTHER_SESSION, 30.0)):
+        (reading,) = of(bench.start(10_000, session_id), ChargingData)
+        assert (reading.power_w, reading.soc_percent) == (22_000, soc_percent)
+        assert the_completion(bench.turns()).energy_wh == 10_000
+    bench.unplug()
+    bench.start(10_000, UUID(int=3))
+    assert bench.charger.waiting_for_vehicle(bench.now) == 60
+
+
+def test_the_same_start_again_does_not_wait_anew() -> None:
+    bench = waiting()
+    bench.at_s += 50
+    assert only(bench.start(5000), CommandResponse).accepted
+    assert bench.charger.waiting_for_vehicle(bench.now) == 10
+
+
+def test_a_start_is_refused_while_another_waits() -> None:
+    assert only(waiting().start(session_id=OTHER_SESSION), CommandResponse).code == "charge_point_busy"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (lambda bench: bench.stop(), EndReason.STOPPED),
+        (lambda bench: bench.stop(end_reason=EndReason.CENTRAL_LOST), EndReason.CENTRAL_LOST),
+        (lambda bench: bench.charger.stop_here(bench.now), EndReason.STOPPED),
+        (lambda bench: bench.charger.fail("overheated", "too hot", bench.now), EndReason.FAULT),
+        (lambda bench: bench.charger.shut_down(bench.now), EndReason.ENGINE_RESTARTED),
+    ],
+    ids=["stop command", "Central lost", "stop button", "fault", "shutdown"],
+)
+@pytest.mark.parametrize("waited_s", [0, 59.9, 60, 1000])
+def test_what_ends_a_charge_ends_one_that_waits(
+    end: Callable[[Bench], list[Message]], reason: EndReason, waited_s: float
+) -> None:
+    bench = waiting()
+    bench.at_s += waited_s
+    completion = the_completion(bench.checked(end(bench)))
+    assert completion.end_reason is (reason if waited_s < 60 else EndReason.NO_VEHICLE)
+    assert (completion.energy_wh, completion.soc_percent) == (0, None)
+    assert bench.charger.waiting_for_vehicle(bench.now) is None
+    assert bench.advance(100) == []
+
+
+def test_to_unplug_nothing_does_not_end_a_charge_that_waits() -> None:
+    bench = waiting()
+    assert only(bench.unplug(), HealthCheckResponse).session_id == SESSION
+    assert bench.charger.waiting_for_vehicle(bench.now) == 60
+    bench.at_s += 60
+    assert the_completion(bench.unplug()).end_reason is EndReason.NO_VEHICLE
+
+
+def test_a_repeat_does_not_wait_for_a_vehicle() -> None:
+    bench = waiting()
+    completion = the_completion(bench.stop())
+    bench.start(session_id=OTHER_SESSION)
+    assert bench.charger.next_due_s() == bench.at_s + 10
+    bench.at_s += 10
+    assert bench.charger.repeats(bench.now) == [completion]
+
+
+@given(
+    waited_s=st.floats(0, 120),
+    charged_s=st.floats(0, 1000),
+    target_wh=st.none() | st.integers(1, 5000),
+    unplugs=st.booleans(),
+)
+def test_whenever_a_vehicle_comes_only_the_time_from_then_on_is_metered(
+    waited_s: float, charged_s: float, target_wh: int | None, unplugs: bool
+) -> None:
+    bench = Bench(manual_plug=True)
+    outcome = bench.start(target_wh)
+    bench.at_s += waited_s
+    outcome += bench.plug_in()
+    bench.at_s += charged_s
+    outcome += bench.unplug() if unplugs else bench.stop()
+    completion = the_completion(outcome)
+    late = bench.started_at_s + waited_s >= bench.started_at_s + 60
+    assert (completion.end_reason is EndReason.NO_VEHICLE) == late
+    most_wh = 0 if late else charged_s * 11_000 / 3600 + 1
+    assert 0 <= completion.energy_wh <= min(most_wh, target_wh if target_wh is not None else math.inf)
+    assert [reading.seq for reading in of(outcome, ChargingData)] == list(range(completion.seq))
 
 
 # Faults

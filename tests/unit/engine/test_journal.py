@@ -9,6 +9,7 @@ from typing import TypedDict
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from evcharge.domain.session import EndReason
 from evcharge.engine.journal import Journal
@@ -129,6 +130,14 @@ def test_a_session_that_broke_off_gets_a_completion_from_its_last_reading(tmp_pa
     assert reloaded(tmp_path) == [broken_off_after(reading(2))]
     assert path.read_bytes().endswith(b"\n" + encode(broken_off_after(reading(2))) + b"\n")
     assert reloaded(tmp_path) == [broken_off_after(reading(2))]
+
+
+def test_a_session_that_broke_off_while_it_waited_for_a_vehicle_is_owed_nothing(tmp_path: Path) -> None:
+    only = replace(reading(0), power_w=0, soc_percent=None)
+    written(tmp_path, only)
+    (completion,) = reloaded(tmp_path)
+    assert completion == broken_off_after(only)
+    assert (completion.energy_wh, completion.seq, completion.soc_percent) == (0, 1, None)
 
 
 def test_several_sessions_do_not_mix(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,14 +17,18 @@ from hypothesis import strategies as st
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import TRANSITIONS, Status
+from evcharge.errors import UsageError
 from evcharge.monitor.relay import (
     MAX_WAITING_READINGS,
+    TRANSITIONS_KEPT,
     Action,
     CentralSettled,
     DropCentral,
     DropEngine,
     EngineSettled,
+    Exchange,
     HoldBackCentral,
+    HoldBackEngine,
     MonitorConfig,
     Note,
     Relay,
@@ -147,6 +152,17 @@ class Bench:
 
     def register_response(self, accepted: bool = True, reason: str | None = None) -> RegisterResponse:
         return RegisterResponse(**self.head(), accepted=accepted, reason=reason, status=Status.ACTIVE)
+
+    # A technician
+
+    def report(self, code: str, description: str = "it is broken") -> None:
+        self.does(self.relay.report_fault(code, description, self.now))
+
+    def clear(self, code: str) -> None:
+        self.does(self.relay.clear_fault(code, self.now))
+
+    def relocate(self, location: str) -> None:
+        self.does(self.relay.relocate(location, self.now))
 
     # Engine
 
@@ -435,6 +451,16 @@ def test_a_monitor_that_another_has_replaced_does_not_hurry_back() -> None:
     actions = bench.took()
     assert HoldBackCentral() in actions
     assert [action for action in actions if isinstance(action, ToEngine)] == []
+
+
+def test_a_monitor_that_another_has_replaced_at_the_engine_does_not_hurry_back_either() -> None:
+    bench = working()
+    bench.engine(
+        ErrorResponse(**bench.head(), code="connection_replaced", reason="the Monitor has connected anew")
+    )
+    assert HoldBackEngine() in bench.took()
+    bench.engine(ErrorResponse(**bench.head(), code="not_registered", reason="send an init_cp_id first"))
+    assert HoldBackEngine() not in bench.took()
 
 
 def test_no_other_error_of_central_holds_it_back() -> None:
@@ -1085,6 +1111,246 @@ def test_an_error_is_never_answered_with_an_error() -> None:
     assert bench.took() == [Note("central_refuses", {"code": "bad_json", "reason": "what?"}, problem=True)]
 
 
+# What a technician reports at the Monitor
+
+
+def state_of(bench: Bench) -> Status:
+    return bench.relay.status
+
+
+def test_a_fault_that_a_person_reports_makes_the_charge_point_faulty() -> None:
+    bench = working()
+    bench.report("cable_damaged", "the cable is cut")
+    fault = only(bench.to_central(), FaultNotification)
+    assert (fault.fault_code, fault.description) == ("cable_damaged", "the cable is cut")
+    assert state_of(bench) is Status.FAULTY
+    assert bench.relay.reported_faults == ["cable_damaged"]
+
+
+def test_it_outlasts_all_that_the_engine_says_and_each_connection() -> None:
+    bench = working()
+    bench.report("cable_damaged")
+    bench.took()
+    bench.engine(bench.account())
+    bench.engine(bench.recovery("cable_damaged"))
+    bench.lose_engine()
+    bench.ready()
+    assert of(bench.to_central(), RecoveryNotification)[-1].fault_code == "engine_lost"
+    assert set(bench.relay.faults) == {"cable_damaged"}
+    for _ in range(2):
+        bench.lose_central()
+        bench.register()
+        assert [fault.fault_code for fault in of(bench.to_central(), FaultNotification)] == ["cable_damaged"]
+        assert state_of(bench) is Status.FAULTY
+
+
+def test_it_is_reported_as_soon_as_central_is_there() -> None:
+    bench = working()
+    bench.lose_central()
+    bench.took()
+    bench.report("cable_damaged")
+    assert bench.to_central() == []
+    bench.register()
+    assert [fault.fault_code for fault in of(bench.to_central(), FaultNotification)] == ["cable_damaged"]
+
+
+def test_it_ends_no_charge_and_the_charge_is_shown_again_when_it_is_cleared() -> None:
+    bench = working()
+    bench.charging()
+    bench.report("cable_damaged")
+    bench.took()
+    bench.engine(bench.reading(3))
+    assert only(bench.to_central(), ChargingData).seq == 3
+    bench.clear("cable_damaged")
+    actions = bench.took()
+    assert [action for action in actions if isinstance(action, ToEngine)] == []
+    recovery, update = [action.message for action in actions if isinstance(action, ToCentral)]
+    assert isinstance(recovery, RecoveryNotification)
+    assert (recovery.fault_code, recovery.description) == ("cable_damaged", "cleared at the Monitor")
+    assert isinstance(update, StatusUpdate)
+    assert (update.status, update.session_id) == (Status.CHARGING, SESSION)
+    assert bench.relay.status is Status.CHARGING
+    assert bench.relay.reported_faults == []
+
+
+def test_while_another_fault_lasts_it_stays_faulty() -> None:
+    bench = working()
+    bench.report("cable_damaged")
+    bench.report("display_dark")
+    bench.clear("cable_damaged")
+    assert state_of(bench) is Status.FAULTY
+    bench.clear("display_dark")
+    assert state_of(bench) is Status.ACTIVE
+
+
+def test_a_fault_that_both_report_lasts_until_both_say_that_it_is_over() -> None:
+    for first_here in (True, False):
+        bench = working()
+        bench.engine(bench.fault("overheated"))
+        bench.report("overheated")
+        assert len(of(bench.to_central(), FaultNotification)) == 1
+        over: list[Callable[[], None]] = [
+            lambda bench=bench: bench.clear("overheated"),  # type: ignore[misc]
+            lambda bench=bench: bench.engine(bench.recovery("overheated")),  # type: ignore[misc]
+        ]
+        first, second = over if first_here else reversed(over)
+        first()
+        assert of(bench.to_central(), RecoveryNotification) == []
+        assert state_of(bench) is Status.FAULTY
+        second()
+        assert len(of(bench.to_central(), RecoveryNotification)) == 1
+        assert state_of(bench) is Status.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("no such code", "is no code"),
+        ("", "is no code"),
+        ("x" * 65, "is no code"),
+        ("engine_lost", "for evcharge itself"),
+        ("engine_silent", "for evcharge itself"),
+        ("connection_lost", "for evcharge itself"),
+        ("cable_damaged", "is reported already"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_with_a_sentence(code: str, sentence: str) -> None:
+    bench = working()
+    bench.report("cable_damaged")
+    bench.took()
+    with pytest.raises(UsageError, match=sentence):
+        bench.report(code)
+    assert bench.took() == []
+    assert bench.relay.reported_faults == ["cable_damaged"]
+
+
+def test_what_was_not_reported_here_cannot_be_cleared_here_and_the_sentence_says_who_can() -> None:
+    bench = working()
+    bench.engine(bench.fault("overheated"))
+    bench.lose_engine()
+    bench.took()
+    for code, sentence in (
+        ("overheated", "repaired there"),
+        ("engine_lost", "by itself when the Engine answers"),
+        ("nonsense", "there is no fault 'nonsense'"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            bench.clear(code)
+    assert bench.took() == []
+    assert set(bench.relay.faults) == {"overheated", "engine_lost"}
+
+
+# Where it stands
+
+
+def test_a_new_location_is_registered_at_once_and_nothing_else_changes() -> None:
+    bench = working()
+    bench.charging()
+    bench.states.clear()
+    bench.took()
+    bench.relocate("Harbour, bay 2")
+    request = only(bench.to_central(), RegisterRequest)
+    assert (request.location, request.cp_id, request.max_power_w) == ("Harbour, bay 2", "CP001", 22_000)
+    bench.central(bench.register_response())
+    assert bench.took() == [Note("registered_anew", {"location": "Harbour, bay 2"})]
+    assert bench.states == []
+    bench.lose_central()
+    bench.register()
+    assert [request.location for request in of(bench.to_central(), RegisterRequest)] == ["Harbour, bay 2"]
+
+
+def test_a_new_location_waits_for_central() -> None:
+    bench = working()
+    bench.lose_central()
+    bench.took()
+    bench.relocate("Harbour, bay 2")
+    assert bench.took() == []
+    bench.register()
+    assert [request.location for request in of(bench.to_central(), RegisterRequest)] == ["Harbour, bay 2"]
+
+
+def test_a_new_location_is_not_lost_while_central_registers_the_old_one() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.connect_central()
+    bench.relocate("too early to be said twice")
+    assert of(bench.to_central(), RegisterRequest) == []
+    bench.central(bench.auth_response())
+    bench.relocate("Harbour, bay 2")
+    locations = [request.location for request in of(bench.to_central(), RegisterRequest)]
+    assert locations == ["too early to be said twice", "Harbour, bay 2"]
+    bench.central(bench.register_response())
+    bench.central(bench.register_response())
+    assert bench.states == [(Status.DISCONNECTED, Status.ACTIVE)]
+
+
+@pytest.mark.parametrize("location", ["", "x" * 501, "two\nlines", "\x1b[31mred"])
+def test_what_is_no_location_is_refused(location: str) -> None:
+    bench = working()
+    with pytest.raises(UsageError, match="1 to 500 characters"):
+        bench.relocate(location)
+    assert bench.relay.config.location == "Main Street 1"
+    assert bench.took() == []
+
+
+# What it remembers
+
+
+def test_it_remembers_the_last_transitions_with_their_reasons() -> None:
+    bench = working()
+    bench.wait(5)
+    bench.engine(bench.fault("overheated"))
+    last = bench.relay.transitions[-1]
+    assert (last.before, last.now, last.reason) == (Status.ACTIVE, Status.FAULTY, "overheated broke")
+    assert last.at == bench.now.utc
+    for _ in range(TRANSITIONS_KEPT):
+        bench.charging()
+        bench.engine(bench.account())
+    assert len(bench.relay.transitions) == TRANSITIONS_KEPT == 20
+
+
+def test_it_counts_what_it_passes_on_and_what_waits() -> None:
+    bench = working()
+    bench.central(start(bench))
+    bench.central(receipt_for(bench))
+    bench.engine(bench.reading(0))
+    bench.engine(bench.completion())
+    assert (bench.relay.passed_up, bench.relay.passed_down, bench.relay.waiting_readings) == (2, 2, 0)
+    bench.lose_central()
+    bench.engine(bench.reading(1))
+    bench.engine(bench.reading(2))
+    bench.engine(bench.completion())
+    assert (bench.relay.passed_up, bench.relay.waiting_readings) == (2, 2)
+    bench.register()
+    assert (bench.relay.passed_up, bench.relay.waiting_readings) == (4, 0)
+
+
+def test_it_remembers_the_last_reading_and_the_last_completion() -> None:
+    bench = working()
+    bench.lose_central()
+    reading, completion = bench.reading(7), bench.completion()
+    bench.engine(reading)
+    bench.engine(completion)
+    assert (bench.relay.reading, bench.relay.completion) == (reading, completion)
+
+
+def test_it_remembers_when_it_last_asked_and_was_last_answered() -> None:
+    bench = working(replace(CONFIG, heartbeat_interval_s=40))
+    assert bench.relay.heartbeat == Exchange()
+    assert bench.relay.health_check == Exchange(asked_s=1000.0)
+    bench.wait(30)
+    (check,) = of(bench.to_engine(), HealthCheckRequest)
+    bench.at_s = 1031.0
+    bench.engine(bench.account())  # unasked
+    assert bench.relay.health_check == Exchange(1030.0)
+    bench.engine(bench.account(in_reply_to=check.message_id))
+    assert bench.relay.health_check == Exchange(1030.0, 1031.0)
+    bench.wait(9)
+    bench.at_s = 1042.0
+    bench.central(HeartbeatResponse(**bench.head()))
+    assert bench.relay.heartbeat == Exchange(1040.0, 1042.0)
+
+
 # Anything, in any order
 
 STEPS = st.lists(
@@ -1107,6 +1373,11 @@ STEPS = st.lists(
             "completion",
             "start",
             "ask",
+            "report F",
+            "report G",
+            "clear F",
+            "clear G",
+            "relocate",
             "wait 1",
             "wait 31",
             "wait 91",
@@ -1122,6 +1393,7 @@ def test_whatever_happens_in_whatever_order_the_states_walk_legal_ways_only(step
     """Bench checks each step; links behave as links do: what is dropped closes, what is closed says nothing."""
     bench = Bench(MonitorConfig("CP001", "", "", Decimal(0), "EUR", 1, stop_on_central_loss=stop))
     central = engine = False
+    told: set[str] = set()  # the faults that Central knows of
     for step in steps:
         match step.split():
             case ["connect_central"] if not central:
@@ -1161,6 +1433,11 @@ def test_whatever_happens_in_whatever_order_the_states_walk_legal_ways_only(step
                 bench.central(start(bench))
             case ["ask"] if engine:
                 bench.engine(ask(bench))
+            case ["report" | "clear" as what, code]:
+                with suppress(UsageError):
+                    getattr(bench, what)(code)
+            case ["relocate"]:
+                bench.does(bench.relay.relocate("elsewhere", bench.now))
             case ["wait", seconds]:
                 bench.at_s += float(seconds)
                 bench.does(bench.relay.tick(bench.now))
@@ -1171,6 +1448,15 @@ def test_whatever_happens_in_whatever_order_the_states_walk_legal_ways_only(step
             elif isinstance(action, DropEngine):
                 engine = False
                 bench.lose_engine()
+            match action:
+                case ToCentral(FaultNotification(fault_code=code)):
+                    told.add(code)
+                case ToCentral(RecoveryNotification(fault_code=code)):
+                    assert code in told
+                    told.discard(code)
+        if not bench.relay.registered:
+            told.clear()
+        assert told == (set(bench.relay.faults) if bench.relay.registered else set())
         if bench.relay.registered:
             faulty = bool(bench.relay.faults)
             assert (bench.relay.status is Status.FAULTY) == faulty

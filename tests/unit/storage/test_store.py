@@ -24,6 +24,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, event
 
 from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.commands import Actor
 from evcharge.domain.decisions import (
     Answer,
     Decisions,
@@ -39,9 +40,11 @@ from evcharge.errors import DatabaseUnusable, UsageError
 from evcharge.protocol.messages import ChargeRequestResponse, ChargingHistoryRequest
 from evcharge.storage import schema
 from evcharge.storage.database import locked, open_database
+from evcharge.storage.registry import Registry
 from evcharge.storage.store import MAX_VARIABLES, Store
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ACTOR = Actor("maria", "command line")
 
 
 @pytest.fixture
@@ -54,6 +57,10 @@ def store(path: Path) -> Iterator[Store]:
     store = Store(path)
     yield store
     store.close()
+
+
+def registry(store: Store) -> Registry:
+    return Registry(store.engine)
 
 
 def a_charge_point(cp_id: str = "CP001", **changes: Any) -> ChargePoint:
@@ -113,7 +120,7 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
 
 def test_a_new_database_is_empty(store: Store) -> None:
     assert store.charge_points() == []
-    assert store.drivers() == []
+    assert registry(store).drivers() == []
     assert store.open_sessions() == []
     assert store.receipts_waiting() == []
 
@@ -121,10 +128,10 @@ def test_a_new_database_is_empty(store: Store) -> None:
 def test_a_database_can_be_opened_again_and_again(path: Path) -> None:
     for number in range(3):
         store = Store(path)
-        store.add_driver(f"D{number}", NOW)
+        registry(store).add_driver(f"D{number}", ACTOR, NOW)
         store.close()
     store = Store(path)
-    assert [driver_id for driver_id, _ in store.drivers()] == ["D0", "D1", "D2"]
+    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D0", "D1", "D2"]
     store.close()
 
 
@@ -163,7 +170,7 @@ def test_the_migrations_make_the_partial_indexes_of_the_schema_too(tmp_path: Pat
         return {name: re.sub(r"\b\w+\.", "", sql.partition(" WHERE ")[2]) for name, sql in rows(path, query)}
 
     assert conditions(migrated) == conditions(made)
-    assert len([condition for condition in conditions(made).values() if condition]) == 3
+    assert len([condition for condition in conditions(made).values() if condition]) == 5
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
@@ -203,7 +210,7 @@ def test_a_database_whose_making_was_cut_off_is_made_after_all(path: Path, table
     with listening("before_cursor_execute", cut_off), pytest.raises(KeyboardInterrupt):
         Store(path)
     store = Store(path)
-    store.add_driver("D1", NOW)
+    registry(store).add_driver("D1", ACTOR, NOW)
     store.close()
 
 
@@ -253,7 +260,7 @@ def test_a_folder_that_is_not_writable_is_one_clear_sentence(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["a b.db", "a?b.db", "a?mode=memory&b.db", "a#b.db", "a%41.db", "ä.db", "a'b.db"])
 def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path / name)
-    store.add_driver("D1", NOW)
+    registry(store).add_driver("D1", ACTOR, NOW)
     store.close()
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -298,17 +305,17 @@ def test_the_lock_ends_with_its_process(path: Path) -> None:
 def test_the_operators_commands_need_no_lock(path: Path, store: Store) -> None:
     with locked(path):
         other = Store(path)
-        other.add_driver("D1", NOW)
+        registry(other).add_driver("D1", ACTOR, NOW)
         other.close()
-    assert [driver_id for driver_id, _ in store.drivers()] == ["D1"]
+    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D1"]
 
 
 # Charge points and drivers, as the operator keeps them
 
 
 def test_a_charge_point_that_is_added_is_known_with_its_key(store: Store) -> None:
-    store.add_charge_point("CP002", "hash 2")
-    store.add_charge_point("CP001", "hash 1")
+    registry(store).add_charge_point("CP002", "hash 2", ACTOR, NOW)
+    registry(store).add_charge_point("CP001", "hash 1", ACTOR, NOW)
     assert store.charge_points() == [
         ChargePoint("CP001", key_hash="hash 1"),
         ChargePoint("CP002", key_hash="hash 2"),
@@ -316,28 +323,28 @@ def test_a_charge_point_that_is_added_is_known_with_its_key(store: Store) -> Non
 
 
 def test_a_charge_point_is_not_added_twice(store: Store) -> None:
-    store.add_charge_point("CP001", "hash 1")
+    registry(store).add_charge_point("CP001", "hash 1", ACTOR, NOW)
     with pytest.raises(UsageError, match="the charge point CP001 is there already; remove it first"):
-        store.add_charge_point("CP001", "hash 2")
+        registry(store).add_charge_point("CP001", "hash 2", ACTOR, NOW)
     assert [cp.key_hash for cp in store.charge_points()] == ["hash 1"]
 
 
 def test_a_charge_point_that_is_removed_has_no_key_but_keeps_its_history(store: Store) -> None:
-    store.add_charge_point("CP001", "hash 1")
+    registry(store).add_charge_point("CP001", "hash 1", ACTOR, NOW)
     store.commit(decisions(an_ended_session()), NOW)
-    store.remove_charge_point("CP001")
+    registry(store).remove_charge_point("CP001", ACTOR, NOW)
     (cp,) = store.charge_points()
     assert (cp.removed, cp.key_hash, cp.location) == (True, None, "Main Street 1")
     assert len(store.history(a_history_request())[0]) == 1
     with pytest.raises(UsageError, match="there is no charge point CP001"):
-        store.remove_charge_point("CP001")
+        registry(store).remove_charge_point("CP001", ACTOR, NOW)
 
 
 def test_a_charge_point_that_is_added_again_comes_back_with_a_new_key(store: Store) -> None:
-    store.add_charge_point("CP001", "hash 1")
+    registry(store).add_charge_point("CP001", "hash 1", ACTOR, NOW)
     store.commit(decisions(), NOW)
-    store.remove_charge_point("CP001")
-    store.add_charge_point("CP001", "hash 2")
+    registry(store).remove_charge_point("CP001", ACTOR, NOW)
+    registry(store).add_charge_point("CP001", "hash 2", ACTOR, NOW)
     (cp,) = store.charge_points()
     assert (cp.removed, cp.key_hash, cp.location, cp.price_per_kwh) == (
         False,
@@ -349,35 +356,35 @@ def test_a_charge_point_that_is_added_again_comes_back_with_a_new_key(store: Sto
 
 def test_what_was_never_added_cannot_be_removed(store: Store) -> None:
     with pytest.raises(UsageError, match="there is no charge point CP001"):
-        store.remove_charge_point("CP001")
+        registry(store).remove_charge_point("CP001", ACTOR, NOW)
     with pytest.raises(UsageError, match="there is no driver D1"):
-        store.remove_driver("D1")
+        registry(store).remove_driver("D1", ACTOR, NOW)
 
 
 def test_drivers_are_added_removed_and_added_again(store: Store) -> None:
-    store.add_driver("D2", NOW)
-    store.add_driver("D1", NOW + timedelta(days=1))
-    assert store.drivers() == [("D1", NOW + timedelta(days=1)), ("D2", NOW)]
+    registry(store).add_driver("D2", ACTOR, NOW)
+    registry(store).add_driver("D1", ACTOR, NOW + timedelta(days=1))
+    assert registry(store).drivers() == [("D1", NOW + timedelta(days=1)), ("D2", NOW)]
     with pytest.raises(UsageError, match="the driver D1 is there already"):
-        store.add_driver("D1", NOW)
-    store.remove_driver("D1")
-    assert store.drivers() == [("D2", NOW)]
+        registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).remove_driver("D1", ACTOR, NOW)
+    assert registry(store).drivers() == [("D2", NOW)]
     with pytest.raises(UsageError, match="there is no driver D1"):
-        store.remove_driver("D1")
-    store.add_driver("D1", NOW + timedelta(days=2))
-    assert [driver_id for driver_id, _ in store.drivers()] == ["D1", "D2"]
+        registry(store).remove_driver("D1", ACTOR, NOW)
+    registry(store).add_driver("D1", ACTOR, NOW + timedelta(days=2))
+    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D1", "D2"]
 
 
 def test_nobody_is_told_to_give_a_driver_a_key(store: Store) -> None:
-    store.add_driver("D1", NOW)
+    registry(store).add_driver("D1", ACTOR, NOW)
     with pytest.raises(UsageError) as caught:
-        store.add_driver("D1", NOW)
+        registry(store).add_driver("D1", ACTOR, NOW)
     assert "key" not in str(caught.value)
 
 
 def test_ids_that_differ_in_case_are_two(store: Store) -> None:
-    store.add_charge_point("cp001", "a")
-    store.add_charge_point("CP001", "b")
+    registry(store).add_charge_point("cp001", "a", ACTOR, NOW)
+    registry(store).add_charge_point("CP001", "b", ACTOR, NOW)
     assert [cp.cp_id for cp in store.charge_points()] == ["CP001", "cp001"]
 
 
@@ -405,17 +412,17 @@ def test_a_charge_point_comes_back_as_it_was_committed(store: Store) -> None:
 
 def test_central_never_overwrites_the_operators_columns(path: Path, store: Store) -> None:
     """Central has read the charge point; then the operator changes it, from another process."""
-    store.add_charge_point("CP001", "old hash")
+    registry(store).add_charge_point("CP001", "old hash", ACTOR, NOW)
     (held,) = store.charge_points()
     operator = Store(path)
-    operator.remove_charge_point("CP001")
+    registry(operator).remove_charge_point("CP001", ACTOR, NOW)
     held.status = Status.ACTIVE
     held.location = "here"
     store.commit(Decisions(charge_points={"CP001": held}), NOW)
     (cp,) = store.charge_points()
     assert (cp.key_hash, cp.removed) == (None, True)
     assert (cp.status, cp.location) == (Status.ACTIVE, "here")
-    operator.add_charge_point("CP001", "new hash")
+    registry(operator).add_charge_point("CP001", "new hash", ACTOR, NOW)
     operator.close()
     store.commit(Decisions(charge_points={"CP001": held}), NOW)
     (cp,) = store.charge_points()
@@ -564,15 +571,15 @@ def test_a_session_that_ends_and_whose_receipt_was_sent_in_one_batch(store: Stor
 def test_a_driver_of_open_registration_is_known_from_then_on(store: Store) -> None:
     store.commit(Decisions(drivers={"D1"}), NOW)
     store.commit(Decisions(drivers={"D1", "D2"}), NOW + timedelta(days=1))
-    assert store.drivers() == [("D1", NOW), ("D2", NOW + timedelta(days=1))]
+    assert registry(store).drivers() == [("D1", NOW), ("D2", NOW + timedelta(days=1))]
 
 
 def test_a_driver_that_the_operator_removed_is_not_brought_back_by_central(store: Store) -> None:
     """`drivers remove` refuses the driver from then on, `--open-registration` or not; as `cp remove` does."""
-    store.add_driver("D1", NOW)
-    store.remove_driver("D1")
+    registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).remove_driver("D1", ACTOR, NOW)
     store.commit(Decisions(drivers={"D1"}), NOW)
-    assert store.drivers() == []
+    assert registry(store).drivers() == []
 
 
 def test_all_of_a_batch_or_nothing(path: Path, store: Store) -> None:
@@ -581,7 +588,7 @@ def test_all_of_a_batch_or_nothing(path: Path, store: Store) -> None:
     with pytest.raises(Exception, match="FOREIGN KEY"):
         store.commit(decisions(a_session(), meter_values=[stranger]), NOW)
     assert store.charge_points() == []
-    assert store.drivers() == []
+    assert registry(store).drivers() == []
     assert store.open_sessions() == []
 
 
@@ -600,7 +607,7 @@ def test_all_of_a_batch_at_once(path: Path, store: Store) -> None:
     store.close()
     again = Store(path)
     assert again.charge_points() == [a_charge_point()]
-    assert again.drivers() == [("D1", NOW)]
+    assert registry(again).drivers() == [("D1", NOW)]
     assert again.open_sessions() == [a_session(1)]
     assert again.receipts_waiting() == []
     assert again.known(Wanted(answers={request_id})).answers.keys() == {request_id}
@@ -612,9 +619,9 @@ def test_all_of_a_batch_at_once(path: Path, store: Store) -> None:
 
 def test_known_is_what_was_wanted_and_is_there(store: Store) -> None:
     store.commit(decisions(a_session(1), a_session(2)), NOW)
-    store.add_driver("D2", NOW)
-    store.add_driver("D3", NOW)
-    store.remove_driver("D3")
+    registry(store).add_driver("D2", ACTOR, NOW)
+    registry(store).add_driver("D3", ACTOR, NOW)
+    registry(store).remove_driver("D3", ACTOR, NOW)
     known = store.known(
         Wanted(
             sessions={UUID(int=1), UUID(int=3)},
@@ -636,7 +643,7 @@ def test_to_want_nothing_asks_nothing(store: Store) -> None:
 
 
 def test_more_may_be_wanted_than_one_statement_takes(store: Store) -> None:
-    store.add_driver("D1", NOW)
+    registry(store).add_driver("D1", ACTOR, NOW)
     many = {f"X{number}" for number in range(3 * MAX_VARIABLES + 5)}
     assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1"}
 

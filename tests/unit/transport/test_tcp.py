@@ -17,7 +17,14 @@ import structlog
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
-from evcharge.errors import AddressInUse, ConnectionReplaced, LineTooLong, PeerTooSlow, WireError
+from evcharge.errors import (
+    AddressInUse,
+    ConnectionReplaced,
+    LineTooLong,
+    PeerTooSlow,
+    ReconnectRequested,
+    WireError,
+)
 from evcharge.protocol import messages
 from evcharge.protocol.messages import HeartbeatRequest, HeartbeatResponse, Message, encode, new_id
 from evcharge.transport.tcp import MAX_UNSENT_BYTES, Address, Backoff, ConnectionManager, Link, port_of, serve
@@ -667,11 +674,59 @@ def test_a_client_that_holds_back_waits_as_long_as_any_until_it_is_accepted_agai
         async with serving(Recorder()) as port, Client(port).running() as monitor:
             await monitor.until(lambda: monitor.opened == 1)
             monitor.manager.hold_back()
-            assert Backoff().delay_s(monitor.manager.attempts + 1, 0.999999) == pytest.approx(30)
+            assert monitor.manager.delay_s(0.999999) == pytest.approx(QUICK.longest_s)
             monitor.manager.drop()
             await monitor.until(lambda: monitor.opened == 2)
+            assert monitor.manager.attempts == 1
             monitor.manager.settled()
             assert monitor.manager.attempts == 0
+            assert monitor.manager.delay_s(0.999999) == pytest.approx(QUICK.first_s)
+
+    run(scenario())
+
+
+NEVER = Backoff(3600.0, 3600.0)
+
+
+def test_a_reconnect_replaces_the_link_at_once_and_tells_the_peer_why(run: Run[None]) -> None:
+    async def scenario() -> None:
+        central = Recorder()
+        async with serving(central) as port, Client(port, backoff=NEVER).running() as monitor:
+            for number in range(1, 4):
+                await monitor.until(lambda: monitor.opened == number)  # noqa: B023
+                assert monitor.manager.connected_since_s is not None
+                monitor.manager.hold_back()
+                monitor.manager.reconnect(ReconnectRequested("somebody wants to"))
+            await monitor.until(lambda: monitor.opened == 4)
+            assert monitor.closed == ["somebody wants to"] * 3
+            assert [getattr(message, "code", None) for message in central.received] == ["reconnect_requested"] * 3
+
+    run(scenario())
+
+
+def test_a_reconnect_cuts_the_wait_for_the_next_attempt_short(run: Run[None]) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        async with Client(port, backoff=NEVER).running() as monitor:
+            await monitor.until(lambda: monitor.failed)
+            assert monitor.manager.connected_since_s is None
+            async with serving(Recorder(), port):
+                monitor.manager.reconnect(ReconnectRequested("somebody wants to"))
+                await monitor.until(lambda: monitor.opened == 1)
+                assert monitor.manager.attempts == 1
+
+    run(scenario())
+
+
+def test_a_reconnect_during_an_attempt_hurries_no_later_one(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with serving(Recorder()) as port, Client(port, backoff=NEVER).running() as monitor:
+            monitor.manager.reconnect(ReconnectRequested("somebody wants to"))
+            await monitor.until(lambda: monitor.opened == 1)
+            monitor.manager.drop()
+            await monitor.until(lambda: monitor.closed)
+            assert monitor.opened == 1
+            assert monitor.manager.attempts <= 1
 
     run(scenario())
 

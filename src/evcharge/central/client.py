@@ -1,0 +1,234 @@
+"""A `Desk` that is elsewhere: the same methods, over the operators' HTTP interface."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import date
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from evcharge.domain.status import Status
+from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
+from evcharge.protocol.operators import (
+    AuditPage,
+    By,
+    Changes,
+    ChargePointKey,
+    ChargePointNow,
+    ChargePointPage,
+    DriverPage,
+    FaultPage,
+    Health,
+    MeterValuePage,
+    NewChargePoint,
+    NewDriver,
+    PriceOrder,
+    Problem,
+    Revenue,
+    ServiceChanged,
+    ServiceOrder,
+    SessionFilter,
+    SessionPage,
+    SessionRow,
+    Started,
+    StartOrder,
+    Stopping,
+    Totals,
+)
+
+TIMEOUT_S = 15.0
+SILENCE_S = 45.0
+"""Of the event stream, on which Central gives a sign of life far more often."""
+
+T = TypeVar("T")
+
+
+class CentralUnreachable(EnvironmentFault):
+    """No Central answers at the address."""
+
+
+class Refused(EvchargeError):
+    """Central says no; the text says why."""
+
+
+class DeskClient:
+    """Raises `CentralUnreachable`, or `Refused` with Central's words, or `UsageError` for a token that is none."""
+
+    def __init__(self, url: str, token: str) -> None:
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as problem:
+            raise UsageError(f"{url!a} with this token cannot be asked: {problem}") from None
+        self.url = url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    # To look
+
+    async def charge_points(
+        self, after: str = "", limit: int = 100, status: Status | None = None
+    ) -> ChargePointPage:
+        return await self._get("/v1/charge-points", ChargePointPage, after=after, limit=limit, status=status)
+
+    async def charge_point(self, cp_id: str) -> ChargePointNow:
+        return await self._get(f"/v1/charge-points/{cp_id}", ChargePointNow)
+
+    async def sessions(self, wanted: SessionFilter, before: str | None = None, limit: int = 100) -> SessionPage:
+        return await self._get("/v1/sessions", SessionPage, **_query(wanted), before=before, limit=limit)
+
+    async def export(self, wanted: SessionFilter) -> AsyncIterator[bytes]:
+        async with self._stream("/v1/sessions.csv", TIMEOUT_S, **_query(wanted)) as response:
+            async for part in response.aiter_bytes():
+                yield part
+
+    async def session(self, session_id: UUID) -> SessionRow:
+        return await self._get(f"/v1/sessions/{session_id}", SessionRow)
+
+    async def meter_values(self, session_id: UUID, after: int = -1, limit: int = 1000) -> MeterValuePage:
+        path = f"/v1/sessions/{session_id}/meter-values"
+        return await self._get(path, MeterValuePage, after=after, limit=limit)
+
+    async def faults(
+        self, cp_id: str | None = None, uncleared: bool = False, before: int | None = None, limit: int = 100
+    ) -> FaultPage:
+        query = {"cp_id": cp_id, "uncleared": uncleared, "before": before, "limit": limit}
+        return await self._get("/v1/faults", FaultPage, **query)
+
+    async def drivers(self, after: str = "", limit: int = 100) -> DriverPage:
+        return await self._get("/v1/drivers", DriverPage, after=after, limit=limit)
+
+    async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
+        return await self._get("/v1/audit", AuditPage, before=before, limit=limit)
+
+    async def revenue(self, since: date | None = None, until: date | None = None, by: By = By.DAY) -> Revenue:
+        return await self._get("/v1/revenue", Revenue, since=since, until=until, by=by)
+
+    async def totals(self) -> Totals:
+        return await self._get("/v1/totals", Totals)
+
+    async def health(self) -> Health:
+        response = await self._send("GET", "/healthz", None, {})
+        return msgspec.json.decode(response.content, type=Health)
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Changes]]:
+        async with self._stream("/v1/events", SILENCE_S) as response:
+            yield self._changes(response)
+
+    async def _changes(self, response: httpx.Response) -> AsyncIterator[Changes]:
+        try:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    yield msgspec.json.decode(line[len("data: ") :], type=Changes)
+        except httpx.HTTPError as problem:
+            raise self._unreachable(problem) from None
+
+    # To change
+
+    async def start(
+        self, cp_id: str, driver_id: str, energy_wh: int | None = None, request_id: UUID | None = None
+    ) -> Started:
+        order = StartOrder(driver_id=driver_id, energy_wh=energy_wh, request_id=request_id)
+        return await self._ask("POST", f"/v1/charge-points/{cp_id}/start", Started, order)
+
+    async def stop(self, session_id: UUID) -> Stopping:
+        return await self._ask("POST", f"/v1/sessions/{session_id}/stop", Stopping)
+
+    async def set_service(self, cp_id: str | None, out_of_service: bool) -> list[str]:
+        path = "/v1/service" if cp_id is None else f"/v1/charge-points/{cp_id}/service"
+        changed = await self._ask("PUT", path, ServiceChanged, ServiceOrder(out_of_service=out_of_service))
+        return changed.changed_cp_ids
+
+    async def set_price(
+        self, cp_id: str, price_per_kwh: Decimal | None, currency: str | None = None
+    ) -> ChargePointNow:
+        path = f"/v1/charge-points/{cp_id}/price"
+        if price_per_kwh is None:
+            return await self._ask("DELETE", path, ChargePointNow)
+        order = PriceOrder(price_per_kwh=price_per_kwh, currency=currency)
+        return await self._ask("PUT", path, ChargePointNow, order)
+
+    async def add_charge_point(self, cp_id: str) -> ChargePointKey:
+        return await self._ask("POST", "/v1/charge-points", ChargePointKey, NewChargePoint(cp_id=cp_id))
+
+    async def remove_charge_point(self, cp_id: str) -> None:
+        await self._send("DELETE", f"/v1/charge-points/{cp_id}", None, {})
+
+    async def add_driver(self, driver_id: str) -> None:
+        await self._ask("POST", "/v1/drivers", NewDriver, NewDriver(driver_id=driver_id))
+
+    async def remove_driver(self, driver_id: str) -> None:
+        await self._send("DELETE", f"/v1/drivers/{driver_id}", None, {})
+
+    # How
+
+    async def _get(self, path: str, answer: type[T], **query: Any) -> T:
+        response = await self._send("GET", path, None, query)
+        return msgspec.json.decode(response.content, type=answer)
+
+    async def _ask(self, method: str, path: str, answer: type[T], order: msgspec.Struct | None = None) -> T:
+        response = await self._send(method, path, order, {})
+        return msgspec.json.decode(response.content, type=answer)
+
+    async def _send(
+        self, method: str, path: str, order: msgspec.Struct | None, query: Mapping[str, Any]
+    ) -> httpx.Response:
+        content = msgspec.json.encode(order) if order is not None else None
+        headers = {"Content-Type": "application/json"} if order is not None else {}
+        try:
+            response = await self._http.request(
+                method, path, content=content, headers=headers, params=_stated(query)
+            )
+        except httpx.HTTPError as problem:
+            raise self._unreachable(problem) from None
+        if response.is_error and path != "/healthz":
+            raise _refusal(response.status_code, response.content)
+        return response
+
+    @asynccontextmanager
+    async def _stream(self, path: str, silence_s: float, **query: Any) -> AsyncIterator[httpx.Response]:
+        try:
+            async with self._http.stream(
+                "GET", path, params=_stated(query), timeout=httpx.Timeout(TIMEOUT_S, read=silence_s)
+            ) as response:
+                if response.is_error:
+                    raise _refusal(response.status_code, await response.aread())
+                yield response
+        except httpx.HTTPError as problem:
+            raise self._unreachable(problem) from None
+
+    def _unreachable(self, problem: httpx.HTTPError) -> CentralUnreachable:
+        cause = str(problem) or type(problem).__name__
+        return CentralUnreachable(
+            f"no Central answers at {self.url}: {cause}; does it run there, with that --http?"
+        )
+
+
+def _query(wanted: SessionFilter) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in wanted.__struct_fields__}
+
+
+def _stated(query: Mapping[str, Any]) -> dict[str, str]:
+    built: dict[str, Any] = {name: msgspec.to_builtins(value) for name, value in query.items()}
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in built.items()}
+    return {name: text for name, text in texts.items() if built[name] is not None}
+
+
+def _refusal(status_code: int, content: bytes) -> Refused:
+    try:
+        problem = msgspec.json.decode(content, type=Problem)
+    except msgspec.DecodeError:
+        return Refused(f"what answers there is no Central: HTTP status {status_code}")
+    return Refused(f"{problem.reason} ({problem.code})")

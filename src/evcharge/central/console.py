@@ -1,0 +1,476 @@
+"""AdminCLI: what an operator sees and does, at Central itself or, over HTTP, from elsewhere."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from evcharge import clock
+from evcharge.central.arguments import (
+    FILTERS,
+    ROWS,
+    an_id,
+    at_most_one,
+    day_of,
+    history_of,
+    kind_and_id,
+    price_of,
+    session_id_of,
+    uuid_of,
+)
+from evcharge.central.client import DeskClient
+from evcharge.central.desk import Desk
+from evcharge.central.panels import NetworkView, draw, matches
+from evcharge.children import first_of
+from evcharge.console.drawing import kw, kwh
+from evcharge.console.events import EventLog
+from evcharge.console.front import Front, is_full_screen, run_front
+from evcharge.console.shell import Command, Commands, energy_wh_of, no_more, whole_number
+from evcharge.console.tables import table
+from evcharge.domain.instant import Instant
+from evcharge.domain.status import Status
+from evcharge.errors import EvchargeError, UsageError
+from evcharge.logs import line_of
+from evcharge.protocol.messages import Currency, fits, is_id
+from evcharge.protocol.operators import (
+    MAX_ROWS,
+    By,
+    Changes,
+    ChargePointNow,
+    Event,
+    Health,
+    RevenueRow,
+    SessionFilter,
+    SessionRow,
+)
+
+TOTALS_EVERY_S = 5.0
+AGAIN_S = 2.0
+
+
+class AdminCLI:
+    """`desk` is Central's own, or stands for one that is elsewhere; then its events are told here, too."""
+
+    def __init__(
+        self,
+        desk: Desk | DeskClient,
+        events: EventLog,
+        *,
+        title: str,
+        quit_help: str,
+        now: Callable[[], Instant] = clock.now,
+    ) -> None:
+        self._desk = desk
+        self._events = events
+        self._elsewhere = isinstance(desk, DeskClient)
+        self._charge_points: dict[str, ChargePointNow] = {}
+        self._as_of: datetime | None = None
+        self._only = ""
+        self._health: Health | None = None
+        self._today: list[RevenueRow] = []
+        self._problem: str | None = None
+        self.commands = Commands(self._commands(), quit_help)
+        self.front = Front(
+            title=title,
+            commands=self.commands,
+            panels=lambda width, height: draw(self.view(now().utc), width, height),
+            events=events,
+            ends_with_stdin=self._elsewhere,
+        )
+
+    def view(self, now: datetime) -> NetworkView:
+        return NetworkView(
+            now=now,
+            as_of=self._as_of,
+            charge_points=self._charge_points.values(),
+            only=self._only,
+            health=self._health,
+            today=self._today,
+            problem=self._problem,
+        )
+
+    async def attend(self, stop: asyncio.Event) -> None:
+        """Be there until `stop`, or until somebody leaves; only for a screen does it follow the network."""
+        shown = run_front(self.front, stop)
+        await (first_of(shown, self._keep_looking()) if is_full_screen() else shown)
+
+    # What is shown
+
+    async def _keep_looking(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again_and_again(self._follow, AGAIN_S))
+            tasks.create_task(self._again_and_again(self.look_at_totals, TOTALS_EVERY_S))
+
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            try:
+                await look()
+            except EvchargeError as problem:
+                self._trouble(str(problem))
+            await asyncio.sleep(every_s)
+
+    async def _follow(self) -> None:
+        async with self._desk.watch() as changes:
+            self._charge_points.clear()
+            async for item in changes:
+                self.see(item)
+
+    def see(self, changes: Changes) -> None:
+        self._problem = None
+        self._as_of = changes.as_of
+        self._charge_points.update({cp.cp_id: cp for cp in changes.charge_points})
+        for cp_id in changes.removed_cp_ids:
+            self._charge_points.pop(cp_id, None)
+        if self._elsewhere:
+            for event in changes.events:
+                self._events.tell(_event_text(event))
+
+    async def look_at_totals(self) -> None:
+        self._health = await self._desk.health()
+        self._today = (await self._desk.totals()).today
+
+    def _trouble(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self._events.tell(f"warning: {problem}")
+
+    # What one can say
+
+    def _commands(self) -> dict[str, Command]:
+        cp_ids, drivers = self._cp_ids, self._driver_ids
+        all_or_one = (lambda: ["all", *cp_ids()],)
+        to_stop = (lambda: [*self._cp_ids(charging=True), *self._session_ids()],)
+        filters = (lambda: FILTERS,) * len(FILTERS)
+        history = " ".join(f"[{name}…]" for name in FILTERS)
+        return {
+            "totals": Command("", "the network now, and today", self._totals),
+            "list": Command("[STATE|ID…]", "charge points, by state or beginning of id", self._list, (_states,)),
+            "show": Command("CP_ID", "a charge point: price, faults, session", self._show, (cp_ids,)),
+            "sessions": Command("", "the sessions that are open", self._sessions),
+            "history": Command(history, "sessions, newest first", self._history, filters),
+            "session": Command("SESSION_ID", "one session", self._session, (self._session_ids,)),
+            "faults": Command("[CP_ID]", "the last faults", self._faults, (cp_ids,)),
+            "drivers": Command("[AFTER_ID]", "the drivers that are served", self._drivers),
+            "revenue": Command("[day|cp] [SINCE [UNTIL]]", "energy and revenue; UTC days", self._revenue, (_by,)),
+            "audit": Command("[N]", "what operators have changed", self._audit),
+            "start": Command("CP_ID DRIVER_ID [KWH]", "start a driver's charge", self._start, (cp_ids, drivers)),
+            "stop": Command("SESSION_ID|CP_ID", "stop a session", self._stop, to_stop),
+            "out": Command("CP_ID|all", "out of service; a charge that runs goes on", self._out, all_or_one),
+            "in": Command("CP_ID|all", "back into service", self._in, all_or_one),
+            "price": Command("CP_ID PRICE [CURRENCY]|own", "price of a kWh, or own", self._price, (cp_ids, _own)),
+            "add": Command("cp|driver ID", "admit a charge point, or serve a driver", self._add, (_kinds,)),
+            "remove": Command("cp|driver ID", "refuse from now on", self._remove, (_kinds, cp_ids)),
+            "export": Command("FILE [as history]", "sessions as CSV", self._export, (_none, *filters)),
+            "view": Command("[STATE|ID…]", "which charge points the screen shows", self._view, (_states,)),
+        }
+
+    def _cp_ids(self, charging: bool = False) -> list[str]:
+        found = self._charge_points.values()
+        return sorted(cp.cp_id for cp in found if not charging or cp.session is not None)
+
+    def _session_ids(self) -> list[str]:
+        return [str(cp.session.session_id) for cp in self._charge_points.values() if cp.session is not None]
+
+    def _driver_ids(self) -> list[str]:
+        return sorted({cp.session.driver_id for cp in self._charge_points.values() if cp.session is not None})
+
+    async def _everything(self) -> list[ChargePointNow]:
+        found: list[ChargePointNow] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self._desk.charge_points(after, MAX_ROWS)
+            found += page.charge_points
+            after = page.next_after
+        return found
+
+    # To look
+
+    async def _totals(self, words: list[str]) -> str:
+        no_more(words, "totals")
+        totals, health = await self._desk.totals(), await self._desk.health()
+        states = ", ".join(f"{count} {status}" for status, count in totals.by_status.items())
+        money = "".join(f", {row.cost} {row.currency}" for row in totals.today)
+        sessions, energy_wh = sum(r.sessions for r in totals.today), sum(r.energy_wh for r in totals.today)
+        return "\n".join(
+            [
+                f"charge points: {totals.charge_points} ({states}); {totals.out_of_service} out of service",
+                f"open sessions: {totals.open_sessions}, {kw(totals.power_w)} kW",
+                f"ended today (UTC): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
+                f"Kafka: {health.kafka}; database: {health.database}; version {health.version}",
+            ]
+        )
+
+    async def _list(self, words: list[str]) -> str:
+        only = at_most_one(words, "list [STATE|ID…]")
+        rows = [
+            (
+                cp.cp_id,
+                f"{cp.status}{', out of service' if cp.out_of_service else ''}",
+                cp.location,
+                f"{cp.price_per_kwh} {cp.currency}",
+                cp.session.driver_id if cp.session is not None else "",
+                kw(cp.session.power_w) if cp.session is not None else "",
+                kwh(cp.session.energy_wh) if cp.session is not None else "",
+                f"{cp.session.cost} {cp.currency}" if cp.session is not None else "",
+            )
+            for cp in await self._everything()
+            if matches(cp, only)
+        ]
+        head = ("id", "state", "location", "price/kWh", "driver", "kW", "kWh", "cost")
+        return table(head, rows, "no charge point is so")
+
+    async def _show(self, words: list[str]) -> str:
+        cp = await self._desk.charge_point(an_id(words, "show CP_ID"))
+        session = cp.session
+        price = f"{cp.price_per_kwh} {cp.currency}/kWh{', set by an operator' if cp.price_by_operator else ''}"
+        facts = [
+            ("charge point", cp.cp_id),
+            ("state", cp.status),
+            ("connected", "yes" if cp.connected else "no"),
+            ("in service", "no" if cp.out_of_service else "yes"),
+            ("location", cp.location),
+            ("price", price),
+            ("power", f"up to {kw(cp.max_power_w)} kW"),
+            ("faults", ", ".join(cp.faults) or "none"),
+            ("last heard", _time(cp.last_heard_at) or "never"),
+        ]
+        if session is not None:
+            target = f" of {kwh(session.target_energy_wh)}" if session.target_energy_wh is not None else ""
+            soc = f", battery {session.soc_percent:.0f} %" if session.soc_percent is not None else ""
+            stopping = ", is being stopped" if session.stop_requested else ""
+            facts += [
+                ("session", f"{session.session_id}, {session.status}{stopping}"),
+                ("driver", session.driver_id),
+                ("since", _time(session.started_at or session.requested_at)),
+                ("energy", f"{kwh(session.energy_wh)}{target} kWh at {kw(session.power_w)} kW{soc}"),
+                ("cost so far", f"{session.cost} {cp.currency}"),
+            ]
+        return _facts(facts)
+
+    async def _sessions(self, words: list[str]) -> str:
+        no_more(words, "sessions")
+        rows = [
+            (
+                s.session_id,
+                cp.cp_id,
+                s.driver_id,
+                s.status,
+                kw(s.power_w),
+                kwh(s.energy_wh),
+                f"{s.cost} {cp.currency}",
+            )
+            for cp in await self._everything()
+            if (s := cp.session) is not None
+        ]
+        return table(
+            ("session", "charge point", "driver", "status", "kW", "kWh", "cost"), rows, "no session is open"
+        )
+
+    async def _history(self, words: list[str]) -> str:
+        wanted, before, limit = history_of(words)
+        page = await self._desk.sessions(wanted, before, limit)
+        head = ("requested", "charge point", "driver", "status", "reason", "kWh", "cost", "session")
+        rows = [
+            (
+                _time(row.requested_at),
+                row.cp_id,
+                row.driver_id,
+                row.status,
+                row.end_reason,
+                kwh(row.energy_wh),
+                f"{row.cost} {row.currency}",
+                row.session_id,
+            )
+            for row in page.sessions
+        ]
+        more = f"\nmore with before={page.next_before}" if page.next_before is not None else ""
+        return table(head, rows, "no session is so") + more
+
+    async def _session(self, words: list[str]) -> str:
+        if len(words) != 1:
+            raise UsageError("say: session SESSION_ID")
+        row: SessionRow = await self._desk.session(session_id_of(words[0]))
+        reason = f" ({row.end_reason})" if row.end_reason is not None else ""
+        return _facts(
+            [
+                ("session", str(row.session_id)),
+                ("charge point", row.cp_id),
+                ("driver", row.driver_id),
+                ("status", f"{row.status}{reason}"),
+                ("requested", _time(row.requested_at)),
+                ("started", _time(row.started_at)),
+                ("ended", _time(row.ended_at)),
+                ("energy", f"{kwh(row.energy_wh)} kWh x {row.price_per_kwh} = {row.cost} {row.currency}"),
+                ("receipt", f"revision {row.revision}" if row.revision else "none yet"),
+            ]
+        )
+
+    async def _faults(self, words: list[str]) -> str:
+        cp_id = an_id(words, "faults [CP_ID]") if words else None
+        if cp_id is not None:
+            await self._desk.charge_point(cp_id)
+        page = await self._desk.faults(cp_id, limit=ROWS)
+        rows = [
+            (_time(row.started_at), row.cp_id, row.code, _time(row.cleared_at) or "not cleared", row.description)
+            for row in page.faults
+        ]
+        return table(("since", "charge point", "code", "cleared", "description"), rows, "there was no fault")
+
+    async def _drivers(self, words: list[str]) -> str:
+        page = await self._desk.drivers(at_most_one(words, "drivers [AFTER_ID]"), MAX_ROWS)
+        rows = [(row.driver_id, _time(row.added_at)) for row in page.drivers]
+        more = f"\nmore with: drivers {page.next_after}" if page.next_after is not None else ""
+        return table(("driver", "added"), rows, "no driver has been added") + more
+
+    async def _revenue(self, words: list[str]) -> str:
+        by = By.DAY
+        if words and words[0] in ("day", "cp"):
+            by = By.DAY if words[0] == "day" else By.CHARGE_POINT
+            words = words[1:]
+        if len(words) > 2:
+            raise UsageError("say: revenue [day|cp] [SINCE [UNTIL]]")
+        since, until = [*map(day_of, words), None, None][:2]
+        found = await self._desk.revenue(since, until, by)
+        rows = [(row.of, row.sessions, kwh(row.energy_wh), row.cost, row.currency) for row in found.rows]
+        head = ("day" if by is By.DAY else "charge point", "sessions", "kWh", "revenue", "")
+        period = f"{found.since} to {found.until} (UTC)"
+        return f"{period}\n" + table(head, rows, "no session has ended")
+
+    async def _audit(self, words: list[str]) -> str:
+        number = at_most_one(words, "audit [N]")
+        limit = whole_number(number, "the number of entries", 1, MAX_ROWS) if number else ROWS
+        page = await self._desk.audit(limit=limit)
+        rows = [
+            (_time(row.at), row.actor, row.via, row.action, row.target, _change(row.before), _change(row.after))
+            for row in page.audit
+        ]
+        head = ("at", "who", "via", "what", "of", "before", "after")
+        return table(head, rows, "no operator has changed anything")
+
+    async def _view(self, words: list[str]) -> str:
+        self._only = at_most_one(words, "view [STATE|ID…]")
+        return f"the screen shows {'all charge points' if not self._only else f'those that are {self._only}'}"
+
+    # To change
+
+    async def _start(self, words: list[str]) -> str:
+        if len(words) not in (2, 3) or not all(map(is_id, words[:2])):
+            raise UsageError("say: start CP_ID DRIVER_ID [KWH]")
+        energy_wh = energy_wh_of(words[2]) if len(words) == 3 else None
+        started = await self._desk.start(words[0], words[1], energy_wh)
+        return f"accepted: session {started.session_id}"
+
+    async def _stop(self, words: list[str]) -> str:
+        if len(words) != 1:
+            raise UsageError("say: stop SESSION_ID, or stop CP_ID for the session there")
+        session_id = uuid_of(words[0]) or await self._session_at(words[0])
+        stopping = await self._desk.stop(session_id)
+        return stopping.reason or f"stopping: session {session_id}"
+
+    async def _session_at(self, cp_id: str) -> UUID:
+        cp = await self._desk.charge_point(an_id([cp_id], "stop CP_ID"))
+        if cp.session is None:
+            raise UsageError(f"no session is open at {cp_id}")
+        return cp.session.session_id
+
+    async def _out(self, words: list[str]) -> str:
+        return await self._set_service(words, True)
+
+    async def _in(self, words: list[str]) -> str:
+        return await self._set_service(words, False)
+
+    async def _set_service(self, words: list[str], out: bool) -> str:
+        cp_id = an_id(words, f"{'out' if out else 'in'} CP_ID|all")
+        changed = await self._desk.set_service(None if cp_id == "all" else cp_id, out)
+        where = "out of service" if out else "in service"
+        if cp_id == "all":
+            return f"{where}: {len(changed)} charge points that were not before"
+        return f"{where}: {cp_id}" if changed else f"{cp_id} was {where} already"
+
+    async def _price(self, words: list[str]) -> str:
+        usage = "say: price CP_ID PRICE [CURRENCY], or price CP_ID own"
+        if len(words) not in (2, 3) or not is_id(words[0]):
+            raise UsageError(usage)
+        if words[1:] == ["own"]:
+            await self._desk.set_price(words[0], None)
+            return f"{words[0]} brings its own price when it registers next; until then it stays"
+        currency = words[2] if len(words) == 3 else None
+        if currency is not None and not fits(currency, Currency):
+            raise UsageError(f"a currency is three capital letters such as EUR, not {currency!a}")
+        cp = await self._desk.set_price(words[0], price_of(words[1]), currency)
+        return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh; charges that run keep their price"
+
+    async def _add(self, words: list[str]) -> str:
+        kind, name = kind_and_id(words, "add")
+        if kind == "driver":
+            await self._desk.add_driver(name)
+            return f"added: driver {name}"
+        key = await self._desk.add_charge_point(name)
+        return f"added: charge point {name}; its key, which is not stored and cannot be shown again: {key.key}"
+
+    async def _remove(self, words: list[str]) -> str:
+        kind, name = kind_and_id(words, "remove")
+        await (self._desk.remove_driver(name) if kind == "driver" else self._desk.remove_charge_point(name))
+        return f"removed: {'driver' if kind == 'driver' else 'charge point'} {name}"
+
+    async def _export(self, words: list[str]) -> str:
+        if not words or "=" in words[0]:
+            raise UsageError("say: export FILE [cp=ID] [driver=ID] [since=DAY] [until=DAY]")
+        wanted, before, _ = history_of(words[1:])
+        if before is not None:
+            raise UsageError("export takes no before=, it has all sessions")
+        try:
+            size = await self._save(Path(words[0]), wanted)
+        except FileExistsError:
+            raise UsageError(f"{words[0]} is there already; choose another name") from None
+        except OSError as problem:
+            raise UsageError(f"{words[0]} cannot be written: {problem.strerror}") from None
+        return f"written: {words[0]}, {size} bytes"
+
+    async def _save(self, path: Path, wanted: SessionFilter) -> int:
+        with await asyncio.to_thread(path.open, "xb") as out:
+            try:
+                async for part in self._desk.export(wanted):
+                    await asyncio.to_thread(out.write, part)
+            except BaseException:
+                await asyncio.to_thread(path.unlink)  # half an export is worse than none
+                raise
+            return out.tell()
+
+
+def _states() -> list[str]:
+    return [status.value for status in Status]
+
+
+def _by() -> tuple[str, ...]:
+    return ("day", "cp")
+
+
+def _kinds() -> tuple[str, ...]:
+    return ("cp", "driver")
+
+
+def _own() -> tuple[str, ...]:
+    return ("own",)
+
+
+def _none() -> tuple[str, ...]:
+    return ()
+
+
+def _event_text(event: Event) -> str:
+    return line_of({"event": event.event, "level": "info", **event.fields})
+
+
+def _time(at: datetime | None) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at is not None else ""
+
+
+def _change(values: dict[str, object] | None) -> str:
+    return "" if values is None else " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _facts(facts: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in facts)

@@ -1,0 +1,243 @@
+"""The operators' desk: all that they can see and do, the same from the console and over HTTP."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from evcharge import __version__, clock
+from evcharge.central.board import Board, Watcher
+from evcharge.domain.charge_point import hash_key
+from evcharge.domain.commands import Actor, Command, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.status import Status
+from evcharge.errors import NotDecided, UnknownChargePoint
+from evcharge.keys import new_key
+from evcharge.protocol.messages import ChargeRequest, new_id
+from evcharge.protocol.operators import (
+    AuditPage,
+    By,
+    Changes,
+    ChargePointKey,
+    ChargePointNow,
+    ChargePointPage,
+    DriverPage,
+    DriverRow,
+    FaultPage,
+    Health,
+    MeterValuePage,
+    Revenue,
+    SessionFilter,
+    SessionPage,
+    SessionRow,
+    Started,
+    Stopping,
+    Totals,
+)
+from evcharge.storage.books import Books
+from evcharge.storage.registry import Registry, Token
+
+REVENUE_DAYS = 30
+EXPORT_ROWS = 1000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Whoever changes something does so as `actor`. Refusals are raised, as the errors that the methods name."""
+
+    actor: Actor
+    order: Callable[[Actor, Command], Awaitable[Any]]
+    board: Board
+    registry: Registry
+    books: Books
+    threads: Executor
+    """For what waits for the database."""
+    kafka_works: Callable[[], bool]
+    database_works: Callable[[], bool]
+
+    def acting_as(self, actor: Actor) -> "Desk":
+        return replace(self, actor=actor)
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: work(*args, **kwargs))
+
+    # To look
+
+    async def charge_points(
+        self, after: str = "", limit: int = 100, status: Status | None = None
+    ) -> ChargePointPage:
+        board = await self.board.fresh()
+        found = [cp for cp in board.all(after) if status is None or cp.status is status]
+        page = found[:limit]
+        return ChargePointPage(
+            charge_points=page,
+            next_after=page[-1].cp_id if len(found) > limit else None,
+            as_of=board.as_of,
+        )
+
+    async def charge_point(self, cp_id: str) -> ChargePointNow:
+        """Raises `UnknownChargePoint`, or `NotDecided` if it may just have been added."""
+        board = await self.board.fresh()
+        found = board.get(cp_id)
+        if found is None and board.held_up:
+            raise NotDecided("Central is held up and cannot say what has been added of late; look again soon")
+        if found is None:
+            raise UnknownChargePoint(f"there is no charge point {cp_id}")
+        return found
+
+    async def sessions(self, wanted: SessionFilter, before: str | None = None, limit: int = 100) -> SessionPage:
+        """Raises `UsageError` if `before` is no page mark."""
+        return await self._in_thread(self.books.sessions, wanted, before, limit)
+
+    async def export(self, wanted: SessionFilter) -> AsyncIterator[bytes]:
+        """CSV with a head line, newest request first, however many there are."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(SessionRow.__struct_fields__)
+        before: str | None = None
+        while True:
+            page = await self.sessions(wanted, before, EXPORT_ROWS)
+            writer.writerows(msgspec.to_builtins(row).values() for row in page.sessions)
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
+            if page.next_before is None:
+                return
+            before = page.next_before
+
+    async def session(self, session_id: UUID) -> SessionRow:
+        """Raises `NotThere`."""
+        return await self._in_thread(self.books.session, session_id)
+
+    async def meter_values(self, session_id: UUID, after: int = -1, limit: int = 1000) -> MeterValuePage:
+        """Raises `NotThere`."""
+        return await self._in_thread(self.books.meter_values, session_id, after, limit)
+
+    async def faults(
+        self, cp_id: str | None = None, uncleared: bool = False, before: int | None = None, limit: int = 100
+    ) -> FaultPage:
+        return await self._in_thread(self.books.faults, cp_id, uncleared, before, limit)
+
+    async def drivers(self, after: str = "", limit: int = 100) -> DriverPage:
+        found = await self._in_thread(self.registry.drivers, after, limit + 1)
+        page = [DriverRow(driver_id=driver_id, added_at=added_at) for driver_id, added_at in found[:limit]]
+        return DriverPage(drivers=page, next_after=page[-1].driver_id if len(found) > limit else None)
+
+    async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
+        return await self._in_thread(self.books.audit, before, limit)
+
+    async def revenue(self, since: date | None = None, until: date | None = None, by: By = By.DAY) -> Revenue:
+        """Without `until` up to today, without `since` the month before. Raises `UsageError`."""
+        until = until or clock.now().utc.date()
+        since = since or date.fromordinal(max(1, until.toordinal() - REVENUE_DAYS + 1))
+        return await self._in_thread(self.books.revenue, since, until, by)
+
+    async def totals(self) -> Totals:
+        today = clock.now().utc.date()
+        revenue = await self.revenue(today, today)
+        board = await self.board.fresh()
+        found = board.all()
+        by_status = dict.fromkeys(Status, 0)
+        for cp in found:
+            by_status[cp.status] += 1
+        sessions = [cp.session for cp in found if cp.session is not None]
+        return Totals(
+            as_of=board.as_of,
+            charge_points=len(found),
+            by_status=by_status,
+            out_of_service=sum(cp.out_of_service for cp in found),
+            open_sessions=len(sessions),
+            power_w=sum(session.power_w for session in sessions),
+            today=revenue.rows,
+        )
+
+    async def health(self) -> Health:
+        kafka, database = self.kafka_works(), self.database_works()
+        return Health(
+            status="ok" if kafka and database else "degraded",
+            kafka="ok" if kafka else "unreachable",
+            database="ok" if database else "unusable",
+            version=__version__,
+        )
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Changes]]:
+        """All charge points, and then what changes, until Central ends or the watcher has been too slow."""
+        async with self.board.watched() as watcher:
+            yield _changes(watcher)
+
+    async def token(self, token_hash: str) -> Token | None:
+        return await self._in_thread(self.registry.token, token_hash)
+
+    # To change
+
+    async def start(
+        self, cp_id: str, driver_id: str, energy_wh: int | None = None, request_id: UUID | None = None
+    ) -> Started:
+        """Raises the `WireError` that a driver would be told."""
+        request = ChargeRequest(
+            message_id=request_id or new_id(),
+            timestamp=clock.now().utc,
+            driver_id=driver_id,
+            cp_id=cp_id,
+            energy_wh=energy_wh,
+        )
+        return Started(session_id=await self.order(self.actor, StartCharge(request)))
+
+    async def stop(self, session_id: UUID) -> Stopping:
+        """Raises `NoOpenSession`."""
+        return Stopping(session_id=session_id, reason=await self.order(self.actor, StopCharge(session_id)))
+
+    async def set_service(self, cp_id: str | None, out_of_service: bool) -> list[str]:
+        """The ids of those that have changed; all are meant when `cp_id` is None. Raises `UnknownChargePoint`."""
+        changed: list[str] = await self.order(self.actor, SetService(cp_id, out_of_service))
+        return changed
+
+    async def set_price(
+        self, cp_id: str, price_per_kwh: Decimal | None, currency: str | None = None
+    ) -> ChargePointNow:
+        """None gives it back its own price. Raises `UnknownChargePoint`."""
+        await self.order(self.actor, SetPrice(cp_id, price_per_kwh, currency))
+        return await self.charge_point(cp_id)
+
+    async def add_charge_point(self, cp_id: str) -> ChargePointKey:
+        """Raises `AlreadyThere`."""
+        key = new_key()
+        now = clock.now().utc
+        await self._in_thread(self.registry.add_charge_point, cp_id, hash_key(key), self.actor, now)
+        await self._reread(cp_id)
+        return ChargePointKey(cp_id=cp_id, key=key)
+
+    async def remove_charge_point(self, cp_id: str) -> None:
+        """Its connection ends at once. Raises `NotThere`."""
+        await self._in_thread(self.registry.remove_charge_point, cp_id, self.actor, clock.now().utc)
+        await self._reread(cp_id)
+
+    async def _reread(self, cp_id: str) -> None:
+        # It is done, and audited; should the worker be held up, it acts on it later.
+        with suppress(NotDecided):
+            await self.order(self.actor, Reread(cp_id))
+
+    async def add_driver(self, driver_id: str) -> None:
+        """Raises `AlreadyThere`."""
+        await self._in_thread(self.registry.add_driver, driver_id, self.actor, clock.now().utc)
+
+    async def remove_driver(self, driver_id: str) -> None:
+        """Raises `NotThere`."""
+        await self._in_thread(self.registry.remove_driver, driver_id, self.actor, clock.now().utc)
+
+
+async def _changes(watcher: Watcher) -> AsyncIterator[Changes]:
+    while (item := await watcher.queue.get()) is not None:
+        yield item[0]

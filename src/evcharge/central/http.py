@@ -1,0 +1,468 @@
+"""The operators' interface over HTTP: which function of the desk does what."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import uvicorn
+from litestar import Litestar, Request, Response, Router, delete, get, post, put
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import RedocRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
+from litestar.response import Stream
+from structlog.typing import FilteringBoundLogger
+
+from evcharge import __version__
+from evcharge.central.board import Watcher
+from evcharge.central.desk import Desk
+from evcharge.central.http_access import OPERATORS, TokenCheck
+from evcharge.central.http_problems import on_bug, on_http_problem, on_refusal, problems
+from evcharge.domain.charge_point import hash_key
+from evcharge.domain.commands import Actor
+from evcharge.domain.status import Status
+from evcharge.errors import AddressInUse, DatabaseUnusable, EvchargeError, InvalidField
+from evcharge.protocol.messages import Utc
+from evcharge.protocol.operators import (
+    BODIES,
+    ID_REGEX,
+    MAX_ROWS,
+    PAGE_MARK_REGEX,
+    AuditPage,
+    By,
+    ChargePointKey,
+    ChargePointNow,
+    ChargePointPage,
+    DriverPage,
+    FaultPage,
+    Health,
+    MeterValuePage,
+    NewChargePoint,
+    NewDriver,
+    PriceOrder,
+    Revenue,
+    ServiceChanged,
+    ServiceOrder,
+    SessionFilter,
+    SessionPage,
+    SessionRow,
+    Started,
+    StartOrder,
+    Stopping,
+    Totals,
+)
+from evcharge.storage.registry import Token
+from evcharge.transport.tcp import Address
+
+MAX_BODY_BYTES = 64 * 1024
+STREAM_SIGN_OF_LIFE_S = 15.0
+GRACE_S = 2
+LARGEST_NUMBER = 2**53  # a float has it exactly, and JSON's numbers may be read as such
+
+TheDesk = NamedDependency[Desk]
+Wanted = NamedDependency[SessionFilter]
+IdInPath = Annotated[str, PathParameter(pattern=ID_REGEX)]
+MaybeId = Annotated[str | None, QueryParameter(pattern=ID_REGEX)]
+Mark = Annotated[str, QueryParameter(max_length=64, description="The `next_after` of the page before.")]
+PageMark = Annotated[
+    str | None, QueryParameter(pattern=PAGE_MARK_REGEX, description="The `next_before` of the page before.")
+]
+Number = Annotated[
+    int | None, QueryParameter(ge=1, le=LARGEST_NUMBER, description="The `next_before` of the page before.")
+]
+Moment = Annotated[str | None, QueryParameter(schema_extra={"format": "date-time"})]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ROWS, description="The most rows of this page.")]
+MetricsPage = Callable[[], Awaitable[bytes]]
+
+
+def desk_of(request: Request[Token, str, Any]) -> Desk:
+    desk: Desk = request.app.state["desk"]
+    return desk.acting_as(Actor(request.user.name, "http"))
+
+
+# To look
+
+
+@get("/charge-points", summary="The charge points, as they are now", responses=problems())
+async def charge_points(
+    desk: TheDesk, after: Mark = "", limit: Limit = 100, status: FromQuery[Status | None] = None
+) -> ChargePointPage:
+    return await desk.charge_points(after, limit, status)
+
+
+@get("/charge-points/{cp_id:str}", summary="One charge point", responses=problems(404))
+async def charge_point(desk: TheDesk, cp_id: IdInPath) -> ChargePointNow:
+    return await desk.charge_point(cp_id)
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """Raises `InvalidField`. Litestar alone would take a number too, for so many seconds since 1970."""
+    try:
+        return None if text is None else msgspec.convert(text, Utc).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        raise InvalidField(f"`{name}` needs a time with its zone, such as 2026-11-01T00:00:00Z") from None
+
+
+def session_filter(
+    cp_id: MaybeId = None,
+    driver_id: MaybeId = None,
+    since: Moment = None,
+    until: Moment = None,
+) -> SessionFilter:
+    """Requested at `since` or later, and before `until`."""
+    return SessionFilter(
+        cp_id=cp_id, driver_id=driver_id, since=moment("since", since), until=moment("until", until)
+    )
+
+
+@get("/sessions", summary="Sessions, newest first", responses=problems())
+async def sessions(desk: TheDesk, wanted: Wanted, before: PageMark = None, limit: Limit = 100) -> SessionPage:
+    return await desk.sessions(wanted, before, limit)
+
+
+@get("/sessions/{session_id:uuid}", summary="One session", responses=problems(404))
+async def session(desk: TheDesk, session_id: FromPath[UUID]) -> SessionRow:
+    return await desk.session(session_id)
+
+
+@get("/sessions/{session_id:uuid}/meter-values", summary="The meter values of a session", responses=problems(404))
+async def meter_values(
+    desk: TheDesk,
+    session_id: FromPath[UUID],
+    after: Annotated[int, QueryParameter(ge=-1, le=LARGEST_NUMBER)] = -1,
+    limit: Limit = MAX_ROWS,
+) -> MeterValuePage:
+    return await desk.meter_values(session_id, after, limit)
+
+
+@get(
+    "/sessions.csv",
+    summary="Sessions as CSV, newest first, however many",
+    media_type="text/csv",
+    responses=problems(),
+)
+async def sessions_csv(desk: TheDesk, wanted: Wanted) -> Stream:
+    lines = desk.export(wanted)
+    first = await anext(lines)  # What the database has against it is told by the status code, while that can be.
+    return Stream(
+        _chained(first, lines),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="sessions.csv"'},
+    )
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for more in rest:
+        yield more
+
+
+@get("/drivers", summary="The drivers that are served", responses=problems())
+async def drivers(desk: TheDesk, after: Mark = "", limit: Limit = 100) -> DriverPage:
+    return await desk.drivers(after, limit)
+
+
+@get("/faults", summary="Faults, newest first", responses=problems())
+async def faults(
+    desk: TheDesk,
+    cp_id: MaybeId = None,
+    uncleared: FromQuery[bool] = False,
+    before: Number = None,
+    limit: Limit = 100,
+) -> FaultPage:
+    return await desk.faults(cp_id, uncleared, before, limit)
+
+
+@get("/totals", summary="The network now, and today", responses=problems())
+async def totals(desk: TheDesk) -> Totals:
+    return await desk.totals()
+
+
+@get("/revenue", summary="Energy and revenue, by day or by charge point", responses=problems())
+async def revenue(
+    desk: TheDesk,
+    since: FromQuery[date | None] = None,
+    until: FromQuery[date | None] = None,
+    by: FromQuery[By] = By.DAY,
+) -> Revenue:
+    return await desk.revenue(since, until, by)
+
+
+@get("/audit", summary="What operators have changed, newest first", responses=problems())
+async def audit(desk: TheDesk, before: Number = None, limit: Limit = 100) -> AuditPage:
+    return await desk.audit(before, limit)
+
+
+@get(
+    "/events",
+    summary="Live state: server-sent events, each a `Changes`",
+    description="Each event's data is a `Changes` object: first all charge points, then those that have changed.",
+    media_type="text/event-stream",
+    responses=problems(),
+)
+async def events(desk: TheDesk, request: Request[Token, str, Any]) -> Stream:
+    return Stream(
+        event_lines(desk, request.auth),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def event_lines(
+    desk: Desk, token: str, sign_of_life_s: float = STREAM_SIGN_OF_LIFE_S
+) -> AsyncIterator[bytes]:
+    """Until Central ends, the reader is too slow, or the token is no more, which is looked at now and then."""
+    loop = asyncio.get_running_loop()
+    async with desk.board.watched() as watcher:
+        next_check_s = loop.time() + sign_of_life_s
+        while (item := await _next(watcher, sign_of_life_s)) is not None:
+            yield item
+            if loop.time() >= next_check_s:
+                next_check_s = loop.time() + sign_of_life_s
+                if not await _still_valid(desk, token):
+                    return
+
+
+async def _still_valid(desk: Desk, token: str) -> bool:
+    try:
+        return await desk.token(hash_key(token)) is not None
+    except DatabaseUnusable:  # It had been valid; and to whoever looks after this, live state is worth most now.
+        return True
+
+
+async def _next(watcher: Watcher, sign_of_life_s: float) -> bytes | None:
+    """The next event; a comment after a while without, so that both ends notice when the other is gone."""
+    try:
+        async with asyncio.timeout(sign_of_life_s):
+            item = await watcher.queue.get()
+    except TimeoutError:
+        return b": nothing new\n\n"
+    return None if item is None else b"data: " + item[1] + b"\n\n"
+
+
+# To change
+
+
+@post(
+    "/charge-points/{cp_id:str}/start",
+    summary="Start a charge for a driver",
+    status_code=202,
+    guards=OPERATORS,
+    responses=problems(403, 404, 409),
+)
+async def start(desk: TheDesk, cp_id: IdInPath, data: JSONBody[StartOrder]) -> Started:
+    return await desk.start(cp_id, data.driver_id, data.energy_wh, data.request_id)
+
+
+@post(
+    "/sessions/{session_id:uuid}/stop",
+    summary="Stop a session",
+    status_code=202,
+    guards=OPERATORS,
+    responses=problems(403, 404, 409),
+)
+async def stop(desk: TheDesk, session_id: FromPath[UUID]) -> Stopping:
+    return await desk.stop(session_id)
+
+
+@put(
+    "/charge-points/{cp_id:str}/service",
+    summary="Take a charge point out of service, or back; a charge that runs goes on",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def set_service(desk: TheDesk, cp_id: IdInPath, data: JSONBody[ServiceOrder]) -> ServiceChanged:
+    return ServiceChanged(changed_cp_ids=await desk.set_service(cp_id, data.out_of_service))
+
+
+@put(
+    "/service",
+    summary="Take all charge points out of service, or back",
+    guards=OPERATORS,
+    responses=problems(403),
+)
+async def set_service_of_all(desk: TheDesk, data: JSONBody[ServiceOrder]) -> ServiceChanged:
+    return ServiceChanged(changed_cp_ids=await desk.set_service(None, data.out_of_service))
+
+
+@put(
+    "/charge-points/{cp_id:str}/price",
+    summary="Set the price; it holds for charges that begin from now on",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def set_price(desk: TheDesk, cp_id: IdInPath, data: JSONBody[PriceOrder]) -> ChargePointNow:
+    return await desk.set_price(cp_id, data.price_per_kwh, data.currency)
+
+
+@delete(
+    "/charge-points/{cp_id:str}/price",
+    summary="Give the price back to the charge point, which brings it when it registers next",
+    status_code=200,
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def unset_price(desk: TheDesk, cp_id: IdInPath) -> ChargePointNow:
+    return await desk.set_price(cp_id, None)
+
+
+@post(
+    "/charge-points",
+    summary="Admit a charge point; the answer has its key, this once",
+    guards=OPERATORS,
+    responses=problems(403, 409),
+)
+async def add_charge_point(desk: TheDesk, data: JSONBody[NewChargePoint]) -> ChargePointKey:
+    return await desk.add_charge_point(data.cp_id)
+
+
+@delete(
+    "/charge-points/{cp_id:str}",
+    summary="Refuse a charge point from now on; its history stays",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def remove_charge_point(desk: TheDesk, cp_id: IdInPath) -> None:
+    await desk.remove_charge_point(cp_id)
+
+
+@post("/drivers", summary="Serve a driver", guards=OPERATORS, responses=problems(403, 409))
+async def add_driver(desk: TheDesk, data: JSONBody[NewDriver]) -> NewDriver:
+    await desk.add_driver(data.driver_id)
+    return data
+
+
+@delete(
+    "/drivers/{driver_id:str}",
+    summary="Refuse a driver's requests from now on; the history stays",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def remove_driver(desk: TheDesk, driver_id: IdInPath) -> None:
+    await desk.remove_driver(driver_id)
+
+
+# Beside the interface
+
+
+@get(
+    "/healthz",
+    summary="Whether Central, Kafka and database work; needs no token",
+    security=[{}],
+    responses={503: ResponseSpec(Health, description="Something does not work.", generate_examples=False)},
+)
+async def healthz(request: Request[Any, Any, Any]) -> Response[Health]:
+    desk: Desk = request.app.state["desk"]
+    health = await desk.health()
+    return Response(health, status_code=200 if health.status == "ok" else 503)
+
+
+@get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    media_type="text/plain",
+    responses={401: problems()[401]},
+)
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    page: MetricsPage = request.app.state["metrics"]
+    return Response(await page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -> Litestar:
+    v1 = Router(
+        path="/v1",
+        dependencies={
+            "desk": Provide(desk_of, sync_to_thread=False),
+            "wanted": Provide(session_filter, sync_to_thread=False),
+        },
+        route_handlers=[
+            *(charge_points, charge_point, sessions, session, meter_values, sessions_csv),
+            *(drivers, faults, totals, revenue, audit, events),
+            *(start, stop, set_service, set_service_of_all, set_price, unset_price),
+            *(add_charge_point, remove_charge_point, add_driver, remove_driver),
+        ],
+    )
+    app = Litestar(
+        route_handlers=[v1, healthz, metrics],
+        middleware=[DefineMiddleware(TokenCheck, desk=desk, exclude=["^/healthz$"])],
+        exception_handlers={EvchargeError: on_refusal, HTTPException: on_http_problem, Exception: on_bug},
+        response_headers=[ResponseHeader(name="X-Content-Type-Options", value="nosniff")],
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,  # or it would write to stderr beside our own log
+        openapi_config=OpenAPIConfig(
+            title="evcharge",
+            version=__version__,
+            description="What operators of a network of charge points see and do.",
+            path="/docs",
+            render_plugins=[RedocRenderPlugin()],
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
+        ),
+    )
+    app.state["desk"] = desk
+    app.state["metrics"] = metrics_page
+    app.state["log"] = log
+    _describe_exactly(app)
+    return app
+
+
+def _describe_exactly(app: Litestar) -> None:
+    """In msgspec's words: Litestar's leave out what a text must look like, and that no other field is taken."""
+    _, exact = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
+    schemas: dict[str, Any] = app.openapi_schema.components.schemas
+    schemas.update(exact)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn in a loop that is not its own: the signals are the program's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Takes its address at once; raises `AddressInUse`."""
+
+    def __init__(self, address: Address, desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((address.host, address.port))
+        except OSError as problem:
+            self._socket.close()
+            raise AddressInUse(
+                f"cannot listen on {address} for HTTP: {problem.strerror}; choose another with --http, or say off"
+            ) from None
+        self._server = _Server(
+            uvicorn.Config(
+                make_app(desk, metrics_page, log),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        self._server.should_exit = True

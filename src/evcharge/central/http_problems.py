@@ -1,0 +1,87 @@
+"""What goes wrong with a request, as an answer: a status code, a code for programs and a sentence for people."""
+
+import traceback
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.openapi import ResponseSpec
+
+from evcharge.errors import (
+    AlreadyThere,
+    EnvironmentFault,
+    EvchargeError,
+    InternalError,
+    InvalidField,
+    NotDecided,
+    NotThere,
+    UnknownChargePoint,
+    UnknownDriver,
+    UsageError,
+    WireError,
+)
+from evcharge.protocol.messages import shown
+from evcharge.protocol.operators import ID_REGEX, Problem
+
+STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
+    NotThere: (404, "not_there"),
+    UnknownChargePoint: (404, UnknownChargePoint.code),
+    UnknownDriver: (404, UnknownDriver.code),
+    AlreadyThere: (409, "already_there"),
+    InvalidField: (400, InvalidField.code),
+    UsageError: (400, InvalidField.code),
+    NotDecided: (503, "not_decided"),
+    EnvironmentFault: (503, "unavailable"),
+}
+ID_IN_WORDS = (f"matching regex {ID_REGEX!r}", "of 1 to 64 letters, digits or . _ : -")
+HTTP_CODES = {
+    400: InvalidField.code,
+    401: "not_authenticated",
+    403: "not_allowed",
+    404: "not_there",
+    405: "method_not_allowed",
+    413: "too_large",
+}
+
+
+def _problem(status_code: int, code: str, reason: str, headers: dict[str, str] | None = None) -> Response[Problem]:
+    return Response(Problem(code=code, reason=shown(reason)), status_code=status_code, headers=headers)
+
+
+def on_refusal(_: Request[Any, Any, Any], error: EvchargeError) -> Response[Problem]:
+    for kind in type(error).__mro__:
+        if kind in STATUS_CODES:
+            return _problem(*STATUS_CODES[kind], str(error))
+    code = error.code if isinstance(error, WireError) else "refused"
+    return _problem(409, code, str(error))
+
+
+def on_http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    parts = [error.detail]
+    for more in error.extra if isinstance(error.extra, list) else []:
+        if isinstance(more, dict):
+            parts.append(f"{more.get('key', 'body')}: {more.get('message', '')}".replace(*ID_IN_WORDS))
+    code = HTTP_CODES.get(error.status_code, "refused")
+    return _problem(error.status_code, code, "; ".join(parts), dict(error.headers or {}))
+
+
+def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Response[Problem]:
+    """What should not be; it harms this request alone."""
+    lines = "".join(traceback.format_exception(bug))
+    request.app.state["log"].error("bug", message=f"{request.method} {request.url.path}", traceback=lines)
+    return _problem(500, InternalError.code, f"Central failed at this request: {bug!r}")
+
+
+def problems(*also: int) -> dict[int, ResponseSpec]:
+    texts = {
+        400: "The request is not as this page says.",
+        401: "There is no valid token.",
+        403: "The token is a viewer's.",
+        404: "What is named does not exist.",
+        409: "It cannot be done as things stand; the code says why.",
+        503: "The database or the worker is held up.",
+    }
+    return {
+        code: ResponseSpec(Problem, description=texts[code], generate_examples=False)
+        for code in (400, 401, 503, *also)
+    }

@@ -1,0 +1,74 @@
+"""What an operator can ask of Central, as plain data; `from_operators.py` carries it out."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from evcharge.protocol.messages import ChargeRequest
+
+
+class Role(StrEnum):
+    """A viewer looks, an operator also changes."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, and by which way: `console`, `http` or `command line`."""
+
+    name: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartCharge:
+    """Start a charge for a driver; the same `message_id` again starts no second one."""
+
+    request: ChargeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class StopCharge:
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class SetService:
+    """Take a charge point out of service, or back; all of them when `cp_id` is None."""
+
+    cp_id: str | None
+    out_of_service: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrice:
+    """The operator's price, which holds whatever the charge point registers; None gives it back its own."""
+
+    cp_id: str
+    price_per_kwh: Decimal | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """The database's entry of this charge point has been added or removed: act on it."""
+
+    cp_id: str
+
+
+Command = StartCharge | StopCharge | SetService | SetPrice | Reread
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A change that an operator has made: what `action` did to `target`, as it was before and after."""
+
+    actor: Actor
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None

@@ -1,0 +1,100 @@
+"""How Central carries out what an operator asks for. Each returns what to tell, or raises a `WireError`."""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.commands import Actor, AuditEntry, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.decisions import Closing
+from evcharge.domain.from_drivers import authorise, charge_point, request_stop
+from evcharge.domain.from_monitors import add_charge_point
+from evcharge.domain.instant import Instant
+from evcharge.errors import AuthenticationFailed, NoOpenSession
+from evcharge.protocol.messages import derived_id
+
+if TYPE_CHECKING:
+    from evcharge.domain.network import Network
+
+
+def on_start(net: "Network", command: StartCharge, actor: Actor, now: Instant) -> UUID:
+    """The id of the session that begins."""
+    request = command.request
+    session_id = derived_id(request.message_id, "session")
+    if session_id in net.sessions or session_id in net.known.sessions:
+        return session_id
+    authorise(net, request, now)
+    after = {"driver_id": request.driver_id, "cp_id": request.cp_id, "energy_wh": request.energy_wh}
+    net.audit(AuditEntry(actor, "start", str(session_id), None, after))
+    return session_id
+
+
+def on_stop(net: "Network", command: StopCharge, actor: Actor, now: Instant) -> str | None:
+    """Why it does not stop at once; None if it does."""
+    session = net.sessions.get(command.session_id)
+    if session is None:
+        raise NoOpenSession(f"no session {command.session_id} is open")
+    before = {"stop_requested": session.stop_requested, "energy_wh": session.energy_wh}
+    reason = request_stop(net, session, now)
+    net.audit(AuditEntry(actor, "stop", str(session.session_id), before, {"stop_requested": True}))
+    return reason
+
+
+def on_set_service(net: "Network", command: SetService, actor: Actor, now: Instant) -> list[str]:
+    """The ids of the charge points for which it was otherwise before."""
+    if command.cp_id is None:
+        chosen = [cp for cp in net.charge_points.values() if not cp.removed]
+    else:
+        chosen = [charge_point(net, command.cp_id)]
+    changed = [cp for cp in chosen if cp.out_of_service is not command.out_of_service]
+    for cp in changed:
+        cp.out_of_service = command.out_of_service
+        net.out.charge_points[cp.cp_id] = cp
+        net.touched.add(cp.cp_id)
+        action = "out of service" if command.out_of_service else "in service"
+        before, after = (
+            {"out_of_service": not command.out_of_service},
+            {"out_of_service": command.out_of_service},
+        )
+        net.audit(AuditEntry(actor, action, cp.cp_id, before, after))
+    return [cp.cp_id for cp in changed]
+
+
+def on_set_price(net: "Network", command: SetPrice, actor: Actor, now: Instant) -> None:
+    cp = charge_point(net, command.cp_id)
+    price_per_kwh, currency = cp.price_per_kwh, cp.currency
+    if command.price_per_kwh is not None:
+        price_per_kwh, currency = command.price_per_kwh, command.currency or currency
+    wanted = (price_per_kwh, currency, command.price_per_kwh is not None)
+    if wanted == (cp.price_per_kwh, cp.currency, cp.price_by_operator):
+        return
+    before = _price_of(cp)
+    cp.price_per_kwh, cp.currency, cp.price_by_operator = wanted
+    net.out.charge_points[cp.cp_id] = cp
+    net.touched.add(cp.cp_id)
+    net.audit(AuditEntry(actor, "price", cp.cp_id, before, _price_of(cp)))
+
+
+def _price_of(cp: ChargePoint) -> dict[str, object]:
+    return {
+        "price_per_kwh": str(cp.price_per_kwh),
+        "currency": cp.currency,
+        "price_by_operator": cp.price_by_operator,
+    }
+
+
+def on_reread(net: "Network", command: Reread, actor: Actor, now: Instant) -> None:
+    """Nothing to audit: whoever wrote to the database has."""
+    row = net.known.charge_points.get(command.cp_id)
+    if row is None:
+        return
+    cp = net.charge_points.get(command.cp_id)
+    if cp is None:
+        cp = row
+        add_charge_point(net, cp)
+    cp.key_hash, cp.removed = row.key_hash, row.removed
+    net.touched.add(cp.cp_id)
+    if cp.removed:
+        removed = AuthenticationFailed(f"{cp.cp_id} has been removed")
+        for connection in [number for number, cp_id in net.admitted.items() if cp_id == cp.cp_id]:
+            net.out.closings.append(Closing(connection, removed))
+            net.connection_ended(connection, str(removed), now)

@@ -1,0 +1,302 @@
+"""What crosses the operators' HTTP interface, as JSON; units and money as in `messages.py`."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from evcharge.domain.session import EndReason, SessionStatus
+from evcharge.domain.status import Status
+from evcharge.protocol.messages import ID_PATTERN, Currency, Id, check_price
+
+MAX_ROWS = 1000
+"""Of one page."""
+
+
+# As in the messages, in the words of JSON Schema: `$` alone would let Python's `re` pass a line end.
+ID_REGEX = rf"^{ID_PATTERN}$(?!\n)"
+HttpId = Annotated[str, Meta(pattern=ID_REGEX)]
+HttpCurrency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+PAGE_MARK_REGEX = r"^[0-9]{1,17}-[0-9]{1,18}$(?!\n)"
+"""Where a page of sessions ended: microseconds since 1970, and the session's number."""
+PRICE_REGEX = r"^(1000(\.0{1,6})?|[0-9]{1,3}(\.[0-9]{1,6})?)$(?!\n)"
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What every part of an answer is."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every body of a request is. A field that nobody knows is a mistake: it is refused, not ignored."""
+
+
+# What there is
+
+
+class OpenSession(Shape, frozen=True, kw_only=True):
+    session_id: UUID
+    driver_id: Id
+    status: SessionStatus
+    energy_wh: int
+    power_w: int
+    cost: Decimal
+    requested_at: datetime
+    started_at: datetime | None
+    target_energy_wh: int | None
+    soc_percent: float | None
+    stop_requested: bool
+
+
+class ChargePointNow(Shape, frozen=True, kw_only=True):
+    """A charge point and the session that is open at it; `available` if a charge can start now."""
+
+    cp_id: Id
+    location: str
+    status: Status
+    connected: bool
+    available: bool
+    out_of_service: bool
+    price_per_kwh: Decimal
+    currency: Currency
+    price_by_operator: bool
+    max_power_w: int
+    faults: list[str]
+    last_heard_at: datetime | None
+    session: OpenSession | None
+
+
+class ChargePointPage(Shape, frozen=True, kw_only=True):
+    """In order of their ids. `next_after` is null on the last page; else ask again with it as `after`."""
+
+    charge_points: list[ChargePointNow]
+    next_after: str | None
+    as_of: datetime
+
+
+class Event(Shape, frozen=True, kw_only=True):
+    """Something that happened: its name and what there is to say of it."""
+
+    at: datetime
+    event: str
+    fields: dict[str, Any]
+
+
+class Changes(Shape, frozen=True, kw_only=True):
+    """One item of the event stream: the charge points that are otherwise than in the item before.
+
+    The first item has them all.
+    """
+
+    as_of: datetime
+    charge_points: list[ChargePointNow]
+    removed_cp_ids: list[str]
+    events: list[Event]
+
+
+class SessionRow(Shape, frozen=True, kw_only=True):
+    session_id: UUID
+    cp_id: Id
+    driver_id: Id
+    status: SessionStatus
+    end_reason: EndReason | None
+    requested_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    energy_wh: int
+    price_per_kwh: Decimal
+    cost: Decimal
+    currency: Currency
+    revision: int
+
+
+class SessionPage(Shape, frozen=True, kw_only=True):
+    """Newest request first. `next_before` is null on the last page; else ask again with it as `before`."""
+
+    sessions: list[SessionRow]
+    next_before: str | None
+
+
+class MeterValueRow(Shape, frozen=True, kw_only=True):
+    seq: int
+    measured_at: datetime
+    energy_wh: int
+    power_w: int
+    soc_percent: float | None
+
+
+class MeterValuePage(Shape, frozen=True, kw_only=True):
+    """In order of `seq`. `next_after` is null on the last page; else ask again with it as `after`."""
+
+    meter_values: list[MeterValueRow]
+    next_after: int | None
+
+
+class DriverRow(Shape, frozen=True, kw_only=True):
+    driver_id: Id
+    added_at: datetime
+
+
+class DriverPage(Shape, frozen=True, kw_only=True):
+    """In order of their ids. `next_after` is null on the last page; else ask again with it as `after`."""
+
+    drivers: list[DriverRow]
+    next_after: str | None
+
+
+class FaultRow(Shape, frozen=True, kw_only=True):
+    number: int
+    cp_id: Id
+    code: str
+    description: str
+    started_at: datetime
+    cleared_at: datetime | None
+
+
+class FaultPage(Shape, frozen=True, kw_only=True):
+    """Newest first. `next_before` is null on the last page; else ask again with it as `before`."""
+
+    faults: list[FaultRow]
+    next_before: int | None
+
+
+class AuditRow(Shape, frozen=True, kw_only=True):
+    number: int
+    at: datetime
+    actor: str
+    via: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class AuditPage(Shape, frozen=True, kw_only=True):
+    """Newest first. `next_before` is null on the last page; else ask again with it as `before`."""
+
+    audit: list[AuditRow]
+    next_before: int | None
+
+
+class By(StrEnum):
+    DAY = "day"
+    CHARGE_POINT = "charge_point"
+
+
+class RevenueRow(Shape, frozen=True, kw_only=True):
+    """What the sessions that ended on one day (UTC), or at one charge point, came to, in one currency."""
+
+    of: str
+    sessions: int
+    energy_wh: int
+    cost: Decimal
+    currency: Currency
+
+
+class Revenue(Shape, frozen=True, kw_only=True):
+    """From the day `since` to the day `until`, both included."""
+
+    since: date
+    until: date
+    by: By
+    rows: list[RevenueRow]
+
+
+class Totals(Shape, frozen=True, kw_only=True):
+    """The network now, and today (UTC)."""
+
+    as_of: datetime
+    charge_points: int
+    by_status: dict[Status, int]
+    out_of_service: int
+    open_sessions: int
+    power_w: int
+    today: list[RevenueRow]
+
+
+class Health(Shape, frozen=True, kw_only=True):
+    """`ok` if Kafka and database are."""
+
+    status: str
+    kafka: str
+    database: str
+    version: str
+
+
+class Problem(Shape, frozen=True, kw_only=True):
+    """Every answer that is no success: a code for programs, a sentence for people."""
+
+    code: str
+    reason: str
+
+
+# What can be done
+
+
+class StartOrder(Order, frozen=True, kw_only=True):
+    """Without `energy_wh` until the battery is full. The same `request_id` again starts no second charge."""
+
+    driver_id: HttpId
+    energy_wh: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    request_id: UUID | None = None
+
+
+class Started(Shape, frozen=True, kw_only=True):
+    session_id: UUID
+
+
+class Stopping(Shape, frozen=True, kw_only=True):
+    """`reason` says why it does not stop at once."""
+
+    session_id: UUID
+    reason: str | None
+
+
+class ServiceOrder(Order, frozen=True, kw_only=True):
+    out_of_service: bool
+
+
+class ServiceChanged(Shape, frozen=True, kw_only=True):
+    """The charge points for which it was otherwise before."""
+
+    changed_cp_ids: list[str]
+
+
+class PriceOrder(Order, frozen=True, kw_only=True):
+    """Without `currency` in the one that the charge point has."""
+
+    price_per_kwh: Annotated[Decimal, Meta(extra_json_schema={"pattern": PRICE_REGEX})]
+    currency: HttpCurrency | None = None
+
+    def __post_init__(self) -> None:
+        check_price(self.price_per_kwh)
+
+
+class NewChargePoint(Order, frozen=True, kw_only=True):
+    cp_id: HttpId
+
+
+class ChargePointKey(Shape, frozen=True, kw_only=True):
+    """The key is not stored and cannot be had again."""
+
+    cp_id: Id
+    key: str
+
+
+class NewDriver(Order, frozen=True, kw_only=True):
+    driver_id: HttpId
+
+
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Requested at `since` or later, and before `until`; what is None does not matter."""
+
+    cp_id: str | None = None
+    driver_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]
