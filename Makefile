@@ -15,10 +15,10 @@ check: $(INSTALLED) ## format, lint, types, import rules and unit tests; under a
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q --numprocesses auto tests/unit
 
 test: $(INSTALLED) check ## all tests, against a real Apache Kafka
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q --numprocesses 2 tests/e2e
 
 kafka: $(INSTALLED) ## a single-node Apache Kafka on localhost:9092
 	@$(BIN)/python scripts/kafka_broker.py start

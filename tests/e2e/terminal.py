@@ -19,6 +19,14 @@ SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 SCREEN = "\x1b[?1049h"
 NO_SCREEN = "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
+FOREIGN = ("EVCHARGE_", "COLUMNS", "LINES")
+"""What whoever runs the tests has set for programs of his own, and for a terminal of another size."""
+
+
+def _as_a_shell_does() -> None:
+    """Give it the terminal; and let it hear of its end, even if whoever runs the tests has no terminal to lose."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Terminal:
@@ -35,10 +43,10 @@ class Terminal:
             stdout=self._program,
             stderr=log if log is not None else self._program,
             cwd=folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith("EVCHARGE_")}
+            env={name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
             | {"TERM": term},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_as_a_shell_does,
         )
         if log is not None:
             log.close()

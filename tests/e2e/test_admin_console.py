@@ -136,7 +136,7 @@ def test_every_command(world: World, where: str) -> None:
         ("history last=5", "error: 'last=5' is no filter; say cp=, driver="),
         ("history since=yesterday", "error: a day is written 2026-11-30, not 'yesterday'"),
         ("history limit=0", "error: limit= must be a whole number from 1 to 1000, not '0'"),
-        ("history before=x", "`before` is no page mark"),
+        ("history before=x", "`next_before` of "),
         ("revenue day 2026-02-01 2026-01-01", "ends on 2026-01-01, before it begins"),
         ("add driver ana", "the driver ana is there already"),
         ("add bus ana", "error: say: add cp CP_ID, or add driver DRIVER_ID"),

@@ -65,7 +65,11 @@ def dead_process() -> int:
     return child.pid
 
 
-@pytest.mark.parametrize("content", [f"{os.getpid()}\n", f"{dead_process()}\n", "", "half a numb"])
+@pytest.mark.parametrize(
+    "content",
+    [f"{os.getpid()}\n", f"{dead_process()}\n", "", "half a numb"],
+    ids=["another program", "nobody", "nothing", "half a number"],
+)
 def test_a_stale_pid_file_is_no_broker(tmp_path: Path, content: str) -> None:
     (tmp_path / "broker.pid").write_text(content)
     assert Broker(tmp_path, 9092).pid is None

@@ -21,7 +21,7 @@ from evcharge.errors import (
     WireError,
 )
 from evcharge.protocol.messages import shown
-from evcharge.protocol.operators import ID_REGEX, Problem
+from evcharge.protocol.operators import ID_REGEX, PAGE_MARK_REGEX, Problem
 
 STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
     NotThere: (404, "not_there"),
@@ -33,7 +33,10 @@ STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
     NotDecided: (503, "not_decided"),
     EnvironmentFault: (503, "unavailable"),
 }
-ID_IN_WORDS = (f"matching regex {ID_REGEX!r}", "of 1 to 64 letters, digits or . _ : -")
+IN_WORDS = {
+    f"matching regex {ID_REGEX!r}": "of 1 to 64 letters, digits or . _ : -",
+    f"matching regex {PAGE_MARK_REGEX!r}": "that is the `next_before` of a page",
+}
 HTTP_CODES = {
     400: InvalidField.code,
     401: "not_authenticated",
@@ -60,9 +63,15 @@ def on_http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response
     parts = [error.detail]
     for more in error.extra if isinstance(error.extra, list) else []:
         if isinstance(more, dict):
-            parts.append(f"{more.get('key', 'body')}: {more.get('message', '')}".replace(*ID_IN_WORDS))
+            parts.append(_in_words(f"{more.get('key', 'body')}: {more.get('message', '')}"))
     code = HTTP_CODES.get(error.status_code, "refused")
     return _problem(error.status_code, code, "; ".join(parts), dict(error.headers or {}))
+
+
+def _in_words(reason: str) -> str:
+    for pattern, words in IN_WORDS.items():
+        reason = reason.replace(pattern, words)
+    return reason
 
 
 def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Response[Problem]:

@@ -51,10 +51,7 @@ def on_set_service(net: "Network", command: SetService, actor: Actor, now: Insta
         net.out.charge_points[cp.cp_id] = cp
         net.touched.add(cp.cp_id)
         action = "out of service" if command.out_of_service else "in service"
-        before, after = (
-            {"out_of_service": not command.out_of_service},
-            {"out_of_service": command.out_of_service},
-        )
+        before, after = ({"out_of_service": flag} for flag in (not command.out_of_service, command.out_of_service))
         net.audit(AuditEntry(actor, action, cp.cp_id, before, after))
     return [cp.cp_id for cp in changed]
 
