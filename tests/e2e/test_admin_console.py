@@ -143,6 +143,7 @@ def test_every_command(world: World, where: str) -> None:
         ("remove driver nobody", "there is no driver nobody"),
         ("remove cp CP999", "there is no charge point CP999"),
         ("export", "error: say: export FILE"),
+        ("export x.csv limit=5", "error: export takes neither before= nor limit="),
         ("export no/such/folder.csv", "error: no/such/folder.csv cannot be written: No such file or directory"),
         ("totals now", "error: totals takes nothing more"),
     ],

@@ -161,7 +161,9 @@ class AdminCLI:
             "price": Command("CP_ID PRICE [CURRENCY]|own", "price of a kWh, or own", self._price, (cp_ids, _own)),
             "add": Command("cp|driver ID", "admit a charge point, or serve a driver", self._add, (_kinds,)),
             "remove": Command("cp|driver ID", "refuse from now on", self._remove, (_kinds, cp_ids)),
-            "export": Command("FILE [as history]", "sessions as CSV", self._export, (_none, *filters)),
+            "export": Command(
+                "FILE [cp=…] [driver=…] [since=…] [until=…]", "sessions as CSV", self._export, (_none, *filters)
+            ),
             "view": Command("[STATE|ID…]", "which charge points the screen shows", self._view, (_states,)),
         }
 
@@ -417,9 +419,9 @@ class AdminCLI:
     async def _export(self, words: list[str]) -> str:
         if not words or "=" in words[0]:
             raise UsageError("say: export FILE [cp=ID] [driver=ID] [since=DAY] [until=DAY]")
-        wanted, before, _ = history_of(words[1:])
-        if before is not None:
-            raise UsageError("export takes no before=, it has all sessions")
+        if any(word.startswith(("before=", "limit=")) for word in words):
+            raise UsageError("export takes neither before= nor limit=; it has all sessions")
+        wanted, _, _ = history_of(words[1:])
         try:
             size = await self._save(Path(words[0]), wanted)
         except FileExistsError:
