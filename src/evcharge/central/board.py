@@ -15,7 +15,6 @@ from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.from_drivers import unavailable
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network
-from evcharge.domain.session import Session
 from evcharge.protocol.operators import Changes, ChargePointNow, Event, OpenSession
 
 LOOK_EVERY_S = 0.5
@@ -50,23 +49,7 @@ def _charge_point(network: Network, cp: ChargePoint, now: Instant) -> ChargePoin
         max_power_w=cp.max_power_w,
         faults=sorted(cp.faults),
         last_heard_at=now.utc_of(cp.last_heard_s) if cp.last_heard_s else None,
-        session=_open_session(session) if session is not None else None,
-    )
-
-
-def _open_session(session: Session) -> OpenSession:
-    return OpenSession(
-        session_id=session.session_id,
-        driver_id=session.driver_id,
-        status=session.status,
-        energy_wh=session.energy_wh,
-        power_w=session.power_w,
-        cost=session.cost,
-        requested_at=session.requested_at,
-        started_at=session.started_at,
-        target_energy_wh=session.target_energy_wh,
-        soc_percent=session.soc_percent,
-        stop_requested=session.stop_requested,
+        session=msgspec.convert(session, OpenSession, from_attributes=True) if session is not None else None,
     )
 
 

@@ -5,13 +5,12 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Engine, Float, Integer, Row, Select, cast, func, select, tuple_
 
-from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.errors import NotThere, UsageError
 from evcharge.protocol.operators import (
     PAGE_MARK_REGEX,
@@ -32,6 +31,8 @@ from evcharge.storage import schema
 from evcharge.storage.database import reading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
 
 
 class Books:
@@ -57,7 +58,9 @@ class Books:
             query = query.where(sessions.c.requested_at <= at)
             query = query.where(tuple_(sessions.c.requested_at, sessions.c.number) < (at, number))
         page, more = self._page(query, limit)
-        return SessionPage(sessions=[_session(row) for row in page], next_before=_mark(page[-1]) if more else None)
+        return SessionPage(
+            sessions=[_as(SessionRow, row) for row in page], next_before=_mark(page[-1]) if more else None
+        )
 
     def session(self, session_id: UUID) -> SessionRow:
         """Raises `NotThere`."""
@@ -66,7 +69,7 @@ class Books:
             row = connection.execute(query).first()
         if row is None:
             raise NotThere(f"there is no session {session_id}")
-        return _session(row)
+        return _as(SessionRow, row)
 
     def meter_values(self, session_id: UUID, after: int, limit: int) -> MeterValuePage:
         """Raises `NotThere` if there is no such session."""
@@ -76,16 +79,7 @@ class Books:
             select(values).where(values.c.session_id == session_id, values.c.seq > after).order_by(values.c.seq)
         )
         page, more = self._page(query, limit)
-        rows = [
-            MeterValueRow(
-                seq=row.seq,
-                measured_at=row.measured_at,
-                energy_wh=row.energy_wh,
-                power_w=row.power_w,
-                soc_percent=row.soc_percent,
-            )
-            for row in page
-        ]
+        rows = [_as(MeterValueRow, row) for row in page]
         return MeterValuePage(meter_values=rows, next_after=page[-1].seq if more else None)
 
     def faults(self, cp_id: str | None, uncleared: bool, before: int | None, limit: int) -> FaultPage:
@@ -98,17 +92,7 @@ class Books:
         if before is not None:
             query = query.where(faults.c.number < before)
         page, more = self._page(query, limit)
-        rows = [
-            FaultRow(
-                number=row.number,
-                cp_id=row.cp_id,
-                code=row.code,
-                description=row.description,
-                started_at=row.started_at,
-                cleared_at=row.cleared_at,
-            )
-            for row in page
-        ]
+        rows = [_as(FaultRow, row) for row in page]
         return FaultPage(faults=rows, next_before=page[-1].number if more else None)
 
     def audit(self, before: int | None, limit: int) -> AuditPage:
@@ -117,19 +101,7 @@ class Books:
         if before is not None:
             query = query.where(audit.c.number < before)
         page, more = self._page(query, limit)
-        rows = [
-            AuditRow(
-                number=row.number,
-                at=row.at,
-                actor=row.actor,
-                via=row.via,
-                action=row.action,
-                target=row.target,
-                before=_decoded(row.before),
-                after=_decoded(row.after),
-            )
-            for row in page
-        ]
+        rows = [_as(AuditRow, row) for row in page]
         return AuditPage(audit=rows, next_before=page[-1].number if more else None)
 
     def revenue(self, since: date, until: date, by: By) -> Revenue:
@@ -189,23 +161,6 @@ def _place_of(mark: str) -> tuple[datetime, int]:
     return EPOCH + timedelta(microseconds=microseconds), number
 
 
-def _decoded(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
-
-
-def _session(row: Row[Any]) -> SessionRow:
-    return SessionRow(
-        session_id=row.session_id,
-        cp_id=row.cp_id,
-        driver_id=row.driver_id,
-        status=SessionStatus(row.status),
-        end_reason=EndReason(row.end_reason) if row.end_reason else None,
-        requested_at=row.requested_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        energy_wh=row.energy_wh,
-        price_per_kwh=row.price_per_kwh,
-        cost=row.cost,
-        currency=row.currency,
-        revision=row.revision,
-    )
+def _as(kind: type[T], row: Row[Any]) -> T:
+    """The columns of `row` that `kind` has fields for."""
+    return msgspec.convert(row, kind, from_attributes=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
 from evcharge.domain.commands import Actor, AuditEntry, Role
@@ -128,17 +127,13 @@ def write_audit(connection: Connection, entries: Iterable[AuditEntry], now: date
             "via": entry.actor.via,
             "action": entry.action,
             "target": entry.target,
-            "before": _json(entry.before),
-            "after": _json(entry.after),
+            "before": entry.before,
+            "after": entry.after,
         }
         for entry in entries
     ]
     if rows:
         connection.execute(insert(schema.audit), rows)
-
-
-def _json(value: dict[str, Any] | None) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def _add(

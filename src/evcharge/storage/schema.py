@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     Boolean,
     Column,
@@ -48,6 +49,19 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Json(TypeDecorator[dict[str, Any]]):
+    """An object kept as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
+        return None if value is None else msgspec.json.decode(value, type=dict[str, Any])
 
 
 metadata = MetaData(
@@ -183,8 +197,8 @@ audit = Table(
     Column("via", String(16), nullable=False),
     Column("action", String(32), nullable=False),
     Column("target", String(64), nullable=False),
-    Column("before", Text),  # JSON, as the next
-    Column("after", Text),
+    Column("before", Json),
+    Column("after", Json),
 )
 
 SQLITE_PRAGMAS = (
