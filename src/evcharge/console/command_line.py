@@ -34,6 +34,7 @@ class CommandLine(Input):
         self._draft = ""
         self._keys = {
             "enter": self._say,
+            "ctrl+j": self._say,  # return, as it was typed before the screen was up
             "tab": self._complete,
             "up": self._earlier,
             "down": self._later,
