@@ -95,10 +95,10 @@ class Board:
                 self._ids.remove(cp_id)
         self.as_of = changes.as_of
         self.held_up = False
-        self._tell_watchers(changes)
         look, self._look = self._look, None
         if look is not None and not look.done():
             look.set_result(None)
+        self._tell_watchers(changes)
 
     async def fresh(self) -> "Board":
         """Itself, with all that had been decided before; should the worker be held up, as it last was."""

@@ -44,6 +44,8 @@ TIMEOUT_S = 15.0
 SILENCE_S = 45.0
 """Of the event stream, on which Central gives a sign of life far more often."""
 
+UNWELL = 503
+
 T = TypeVar("T")
 
 
@@ -119,8 +121,7 @@ class DeskClient:
         return await self._get("/v1/totals", Totals)
 
     async def health(self) -> Health:
-        response = await self._send("GET", "/healthz", None, {})
-        return msgspec.json.decode(response.content, type=Health)
+        return await self._get("/healthz", Health)
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Changes]]:
@@ -131,7 +132,7 @@ class DeskClient:
         try:
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
-                    yield msgspec.json.decode(line[len("data: ") :], type=Changes)
+                    yield _decoded(response.status_code, line[len("data: ") :].encode(), Changes)
         except httpx.HTTPError as problem:
             raise self._unreachable(problem) from None
 
@@ -176,11 +177,11 @@ class DeskClient:
 
     async def _get(self, path: str, answer: type[T], **query: Any) -> T:
         response = await self._send("GET", path, None, query)
-        return msgspec.json.decode(response.content, type=answer)
+        return _decoded(response.status_code, response.content, answer)
 
     async def _ask(self, method: str, path: str, answer: type[T], order: msgspec.Struct | None = None) -> T:
         response = await self._send(method, path, order, {})
-        return msgspec.json.decode(response.content, type=answer)
+        return _decoded(response.status_code, response.content, answer)
 
     async def _send(
         self, method: str, path: str, order: msgspec.Struct | None, query: Mapping[str, Any]
@@ -193,7 +194,8 @@ class DeskClient:
             )
         except httpx.HTTPError as problem:
             raise self._unreachable(problem) from None
-        if response.is_error and path != "/healthz":
+        unwell = path == "/healthz" and response.status_code == UNWELL
+        if not (response.is_success or unwell):
             raise _refusal(response.status_code, response.content)
         return response
 
@@ -203,7 +205,7 @@ class DeskClient:
             async with self._http.stream(
                 "GET", path, params=_stated(query), timeout=httpx.Timeout(TIMEOUT_S, read=silence_s)
             ) as response:
-                if response.is_error:
+                if not response.is_success:
                     raise _refusal(response.status_code, await response.aread())
                 yield response
         except httpx.HTTPError as problem:
@@ -226,9 +228,17 @@ def _stated(query: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if built[name] is not None}
 
 
+def _decoded(status_code: int, content: bytes, kind: type[T]) -> T:
+    """Raises `Refused` for what Central cannot have said: a proxy's page, say."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused(f"what answers there is no Central that this evcharge knows: HTTP {status_code}") from None
+
+
 def _refusal(status_code: int, content: bytes) -> Refused:
     try:
-        problem = msgspec.json.decode(content, type=Problem)
-    except msgspec.DecodeError:
-        return Refused(f"what answers there is no Central: HTTP status {status_code}")
+        problem = _decoded(status_code, content, Problem)
+    except Refused as strange:
+        return strange
     return Refused(f"{problem.reason} ({problem.code})")

@@ -69,7 +69,7 @@ class AdminCLI:
         self._only = ""
         self._health: Health | None = None
         self._today: list[RevenueRow] = []
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}
         self.commands = Commands(self._commands(), quit_help)
         self.front = Front(
             title=title,
@@ -87,7 +87,7 @@ class AdminCLI:
             only=self._only,
             health=self._health,
             today=self._today,
-            problem=self._problem,
+            problem=next(iter(self._problems.values()), None),
         )
 
     async def attend(self, stop: asyncio.Event) -> None:
@@ -99,15 +99,15 @@ class AdminCLI:
 
     async def _keep_looking(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._again_and_again(self._follow, AGAIN_S))
-            tasks.create_task(self._again_and_again(self.look_at_totals, TOTALS_EVERY_S))
+            tasks.create_task(self._again_and_again("changes", self._follow, AGAIN_S))
+            tasks.create_task(self._again_and_again("totals", self.look_at_totals, TOTALS_EVERY_S))
 
-    async def _again_and_again(self, look: Callable[[], Awaitable[None]], every_s: float) -> None:
+    async def _again_and_again(self, what: str, look: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
             try:
                 await look()
             except EvchargeError as problem:
-                self._trouble(str(problem))
+                self._trouble(what, str(problem))
             await asyncio.sleep(every_s)
 
     async def _follow(self) -> None:
@@ -117,7 +117,7 @@ class AdminCLI:
                 self.see(item)
 
     def see(self, changes: Changes) -> None:
-        self._problem = None
+        self._problems.pop("changes", None)
         self._as_of = changes.as_of
         self._charge_points.update({cp.cp_id: cp for cp in changes.charge_points})
         for cp_id in changes.removed_cp_ids:
@@ -129,10 +129,11 @@ class AdminCLI:
     async def look_at_totals(self) -> None:
         self._health = await self._desk.health()
         self._today = (await self._desk.totals()).today
+        self._problems.pop("totals", None)
 
-    def _trouble(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
+    def _trouble(self, what: str, problem: str) -> None:
+        if problem != self._problems.get(what):
+            self._problems[what] = problem
             self._events.tell(f"warning: {problem}")
 
     # What one can say

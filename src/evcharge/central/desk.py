@@ -6,7 +6,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar
@@ -65,12 +65,18 @@ class Desk:
     """For what waits for the database."""
     kafka_works: Callable[[], bool]
     database_works: Callable[[], bool]
+    _writes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time: those that wait for a locked database leave threads to those that only read."""
 
     def acting_as(self, actor: Actor) -> "Desk":
         return replace(self, actor=actor)
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: work(*args, **kwargs))
+
+    async def _write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._writes:
+            return await self._in_thread(work, *args, **kwargs)
 
     # To look
 
@@ -209,19 +215,22 @@ class Desk:
     ) -> ChargePointNow:
         """None gives it back its own price. Raises `UnknownChargePoint`."""
         await self.order(self.actor, SetPrice(cp_id, price_per_kwh, currency))
-        return await self.charge_point(cp_id)
+        cp = await self.charge_point(cp_id)
+        if self.board.held_up:
+            raise NotDecided(f"the price of {cp_id} is set, but Central is held up and cannot show it yet")
+        return cp
 
     async def add_charge_point(self, cp_id: str) -> ChargePointKey:
         """Raises `AlreadyThere`."""
         key = new_key()
         now = clock.now().utc
-        await self._in_thread(self.registry.add_charge_point, cp_id, hash_key(key), self.actor, now)
+        await self._write(self.registry.add_charge_point, cp_id, hash_key(key), self.actor, now)
         await self._reread(cp_id)
         return ChargePointKey(cp_id=cp_id, key=key)
 
     async def remove_charge_point(self, cp_id: str) -> None:
         """Its connection ends at once. Raises `NotThere`."""
-        await self._in_thread(self.registry.remove_charge_point, cp_id, self.actor, clock.now().utc)
+        await self._write(self.registry.remove_charge_point, cp_id, self.actor, clock.now().utc)
         await self._reread(cp_id)
 
     async def _reread(self, cp_id: str) -> None:
@@ -231,11 +240,11 @@ class Desk:
 
     async def add_driver(self, driver_id: str) -> None:
         """Raises `AlreadyThere`."""
-        await self._in_thread(self.registry.add_driver, driver_id, self.actor, clock.now().utc)
+        await self._write(self.registry.add_driver, driver_id, self.actor, clock.now().utc)
 
     async def remove_driver(self, driver_id: str) -> None:
         """Raises `NotThere`."""
-        await self._in_thread(self.registry.remove_driver, driver_id, self.actor, clock.now().utc)
+        await self._write(self.registry.remove_driver, driver_id, self.actor, clock.now().utc)
 
 
 async def _changes(watcher: Watcher) -> AsyncIterator[Changes]:

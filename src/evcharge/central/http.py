@@ -66,6 +66,7 @@ from evcharge.transport.tcp import Address
 MAX_BODY_BYTES = 64 * 1024
 STREAM_SIGN_OF_LIFE_S = 15.0
 GRACE_S = 2
+BACKLOG = 2048
 LARGEST_NUMBER = 2**53  # a float has it exactly, and JSON's numbers may be read as such
 
 TheDesk = NamedDependency[Desk]
@@ -224,7 +225,7 @@ async def event_lines(
     loop = asyncio.get_running_loop()
     async with desk.board.watched() as watcher:
         next_check_s = loop.time() + sign_of_life_s
-        while (item := await _next(watcher, sign_of_life_s)) is not None:
+        while (item := await _next(watcher, max(0.0, next_check_s - loop.time()))) is not None:
             yield item
             if loop.time() >= next_check_s:
                 next_check_s = loop.time() + sign_of_life_s
@@ -239,10 +240,10 @@ async def _still_valid(desk: Desk, token: str) -> bool:
         return True
 
 
-async def _next(watcher: Watcher, sign_of_life_s: float) -> bytes | None:
+async def _next(watcher: Watcher, patience_s: float) -> bytes | None:
     """The next event; a comment after a while without, so that both ends notice when the other is gone."""
     try:
-        async with asyncio.timeout(sign_of_life_s):
+        async with asyncio.timeout(patience_s):
             item = await watcher.queue.get()
     except TimeoutError:
         return b": nothing new\n\n"
@@ -439,10 +440,12 @@ class HttpServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((address.host, address.port))
-        except OSError as problem:
+            self._socket.listen(BACKLOG)  # here, as two may bind to one address as long as neither listens
+        except (OSError, UnicodeError) as problem:
             self._socket.close()
+            cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
             raise AddressInUse(
-                f"cannot listen on {address} for HTTP: {problem.strerror}; choose another with --http, or say off"
+                f"cannot listen on {address} for HTTP: {cause}; choose another with --http, or say off"
             ) from None
         self._server = _Server(
             uvicorn.Config(

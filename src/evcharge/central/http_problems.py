@@ -30,6 +30,7 @@ STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
     AlreadyThere: (409, "already_there"),
     InvalidField: (400, InvalidField.code),
     UsageError: (400, InvalidField.code),
+    InternalError: (500, InternalError.code),
     NotDecided: (503, "not_decided"),
     EnvironmentFault: (503, "unavailable"),
 }

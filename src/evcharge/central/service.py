@@ -69,7 +69,7 @@ MAX_WAITING = 50_000
 RETRY_S = 1.0
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
-DESK_THREADS = 2
+DESK_THREADS = 4
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ class Central:
         on_listening(port, http_port, desk)  # Before the threads: if it fails, nothing holds the program up.
         worker.start()
         kafka.start()
-        serving = asyncio.ensure_future(http.run()) if http is not None else None
+        serving = asyncio.ensure_future(self._serve_http(http)) if http is not None else None
         try:
             stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
             await asyncio.wait([stopped, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -174,7 +174,7 @@ class Central:
             self.board.stop()
             if http is not None and serving is not None:
                 http.stop()
-                await asyncio.gather(serving, return_exceptions=True)
+                await serving
             self._stopping.set()
             await asyncio.to_thread(kafka.join)
             await asyncio.to_thread(self._subscriber.stop_reading)
@@ -190,6 +190,12 @@ class Central:
             self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
         if self._failed.done():
             self._failed.result()
+
+    async def _serve_http(self, http: HttpServer) -> None:
+        try:
+            await http.run()
+        except Exception as problem:  # noqa: BLE001  # as with a thread
+            self._end_with(problem)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A thread that dies takes the program with it: better restarted than half alive."""
@@ -359,6 +365,8 @@ class Central:
         decisions.records += rejects.records
         with self.metrics.commit_s.time():
             self._persistently(lambda: self._store.commit(decisions, now.utc))
+        if not decisions.nothing_to_store:
+            self._database_works = True  # What could only be read says nothing of a disk that is full.
         self._act(decisions, self._offsets.open(offsets) if offsets else None)
         self._subscriber.commit(self._offsets.take_committable())
         self._forget_old_answers(now)
@@ -367,9 +375,7 @@ class Central:
         """Do it, however long the disk is full or the database locked: memory is ahead of it by this batch."""
         while True:
             try:
-                done = work()
-                self._database_works = True
-                return done
+                return work()
             except OperationalError as problem:
                 self._database_works = False
                 self._warn("database_unavailable", "database", cause=str(problem.orig), retry_s=RETRY_S)
@@ -379,10 +385,10 @@ class Central:
     def _act(self, decisions: Decisions, ticket: Ticket | None) -> None:
         if decisions.frames or decisions.closings:
             self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings)
-        for record in decisions.records:
-            self._publish(record.driver_id, record.message, ticket)
         if decisions.outcomes:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
+        for record in decisions.records:
+            self._publish(record.driver_id, record.message, ticket)
         for request in decisions.histories:
             if ticket is not None:
                 self._offsets.expect(ticket)

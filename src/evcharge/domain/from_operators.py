@@ -9,7 +9,7 @@ from evcharge.domain.decisions import Closing
 from evcharge.domain.from_drivers import authorise, charge_point, request_stop
 from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
-from evcharge.errors import AuthenticationFailed, NoOpenSession
+from evcharge.errors import AuthenticationFailed, InvalidField, NoOpenSession
 from evcharge.protocol.messages import derived_id
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ def on_start(net: "Network", command: StartCharge, actor: Actor, now: Instant) -
     """The id of the session that begins."""
     request = command.request
     session_id = derived_id(request.message_id, "session")
-    if session_id in net.sessions or session_id in net.known.sessions:
+    already = net.sessions.get(session_id) or net.known.sessions.get(session_id)
+    if already is not None:
+        if (already.cp_id, already.driver_id) != (request.cp_id, request.driver_id):
+            raise InvalidField(f"the request {request.message_id} was for a charge at {already.cp_id}")
         return session_id
     authorise(net, request, now)
     after = {"driver_id": request.driver_id, "cp_id": request.cp_id, "energy_wh": request.energy_wh}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import connect
@@ -16,14 +17,16 @@ from structlog.testing import CapturingLogger
 
 from evcharge.central.board import Board
 from evcharge.central.desk import Desk
-from evcharge.central.http import event_lines, make_app
+from evcharge.central.http import HttpServer, event_lines, make_app
 from evcharge.central.orders import Orders
 from evcharge.domain.charge_point import hash_key
-from evcharge.domain.commands import Actor, Role
+from evcharge.domain.commands import Actor, Command, Role
+from evcharge.errors import AddressInUse, InternalError
 from evcharge.protocol.operators import Changes
 from evcharge.storage.books import Books
 from evcharge.storage.database import open_database
 from evcharge.storage.registry import Registry
+from evcharge.transport.tcp import Address
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
 MARIA = Actor("maria", "command line")
@@ -58,6 +61,10 @@ def desk(path: Path, registry: Registry) -> Iterator[Desk]:
             kafka_works=lambda: True,
             database_works=lambda: True,
         )
+
+
+async def no_metrics() -> bytes:
+    return b""
 
 
 def lines_until_the_end(desk: Desk, after_the_first: Any) -> list[bytes]:
@@ -120,9 +127,6 @@ def test_a_database_that_cannot_be_read_is_told_with_503(desk: Desk, path: Path)
     with closing(connect(path)) as database, database:
         database.execute("DROP TABLE sessions")
 
-    async def no_metrics() -> bytes:
-        return b""
-
     app = make_app(desk, no_metrics, structlog.get_logger())
     with TestClient(app) as client:
         for page in ("/v1/sessions", "/v1/sessions.csv", "/v1/revenue"):
@@ -130,3 +134,36 @@ def test_a_database_that_cannot_be_read_is_told_with_503(desk: Desk, path: Path)
             assert response.status_code == 503, page
             assert response.json()["code"] == "unavailable"
             assert "could not be read: no such table: sessions" in response.json()["reason"]
+
+
+@pytest.mark.parametrize("given", ["Basic \u00e9", "Basic ////", "Basic /w==", "Bearer", "Bearer \u00e9", "x", ""])
+def test_an_authorization_that_makes_no_sense_is_no_token(desk: Desk, given: str) -> None:
+    log = CapturingLogger()
+    with TestClient(make_app(desk, no_metrics, structlog.wrap_logger(log, processors=[]))) as client:
+        response = client.get("/v1/charge-points", headers=[(b"authorization", given.encode("latin-1"))])
+        assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+    assert not log.calls
+
+
+def test_a_bug_met_by_a_command_is_no_refusal(desk: Desk) -> None:
+    async def fail(actor: Actor, command: Command) -> object:
+        raise InternalError("Central failed at this command")
+
+    app = make_app(replace(desk, order=fail), no_metrics, structlog.get_logger())
+    with TestClient(app) as client:
+        response = client.put(
+            "/v1/service", json={"out_of_service": True}, headers={"Authorization": "Bearer secret"}
+        )
+    assert (response.status_code, response.json()["code"]) == (500, "internal_error")
+
+
+def test_two_cannot_have_one_port(desk: Desk) -> None:
+    first = HttpServer(Address("127.0.0.1", 0), desk, no_metrics, structlog.get_logger())
+    with pytest.raises(AddressInUse, match=f"cannot listen on 127.0.0.1:{first.port} for HTTP"):
+        HttpServer(Address("127.0.0.1", first.port), desk, no_metrics, structlog.get_logger())
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a" * 70 + ".example", "::zz"])
+def test_an_address_that_is_not_ours_is_one_sentence(desk: Desk, host: str) -> None:
+    with pytest.raises(AddressInUse, match="choose another with --http, or say off"):
+        HttpServer(Address(host, 0), desk, no_metrics, structlog.get_logger())

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from test_network import PRICE, World, closed, frames, moves, only, records
 
@@ -30,6 +31,7 @@ from evcharge.errors import (
     ChargePointUnavailable,
     DriverBusy,
     InternalError,
+    InvalidField,
     NoOpenSession,
     OutOfService,
     UnknownChargePoint,
@@ -151,6 +153,18 @@ def test_the_same_start_again_starts_no_second_charge() -> None:
     again, decisions = office.obey(start)
     assert again == first
     assert decisions.nothing_to_store
+
+
+def test_the_id_of_one_charge_starts_no_other() -> None:
+    office = Office()
+    office.settled()
+    office.settled("CP2")
+    request = office.request("D1", "CP1")
+    office.obey(StartCharge(request))
+    for other in (msgspec.structs.replace(request, cp_id="CP2"), msgspec.structs.replace(request, driver_id="D2")):
+        refusal = office.refused(StartCharge(other))
+        assert isinstance(refusal, InvalidField)
+        assert str(refusal) == f"the request {request.message_id} was for a charge at CP1"
 
 
 def test_the_same_start_twice_in_one_batch_starts_one_charge() -> None:
