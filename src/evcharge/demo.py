@@ -21,6 +21,7 @@ from rich.text import Text
 from structlog.typing import FilteringBoundLogger
 
 from evcharge.children import Child, ChildFailed, Children, children
+from evcharge.console.drawing import STATUS_STYLES
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
 from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
@@ -117,7 +118,7 @@ class View:
                     f"{charge.soc_percent:.0f} %" if charge.soc_percent is not None else "",
                     f"{charge.cost} {charge.currency}",
                 ]
-            table.add_row(place.cp_id, place.location, Text(status, style=STYLES[status]), *cells)
+            table.add_row(place.cp_id, place.location, Text(status, style=STATUS_STYLES[status]), *cells)
         return table
 
     def _receipt_table(self) -> Table:
@@ -134,14 +135,6 @@ class View:
         for _ in range(RECEIPTS_SHOWN - len(self.receipts)):
             table.add_row(*[""] * 6)
         return table
-
-
-STYLES = {
-    Status.ACTIVE: "green",
-    Status.CHARGING: "bold cyan",
-    Status.FAULTY: "bold red",
-    Status.DISCONNECTED: "dim",
-}
 
 
 class Demo:

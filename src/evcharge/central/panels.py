@@ -9,16 +9,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from evcharge.console.drawing import counted, duration, framed, kw, kwh, line, stacked
+from evcharge.console.drawing import STATUS_STYLES, counted, duration, framed, kw, kwh, line, stacked
 from evcharge.domain.status import Status
 from evcharge.protocol.operators import ChargePointNow, Health, RevenueRow
 
-COLOURS = {
-    Status.DISCONNECTED: "dim",
-    Status.ACTIVE: "green",
-    Status.CHARGING: "bold cyan",
-    Status.FAULTY: "bold red",
-}
 # What needs somebody first, then what earns, then what waits.
 ORDER = {status: place for place, status in enumerate(("FAULTY", "CHARGING", "ACTIVE", "DISCONNECTED"))}
 WIDE = 100
@@ -69,7 +63,7 @@ def _states(view: NetworkView) -> Text:
     out = sum(cp.out_of_service for cp in view.charge_points)
     parts: list[str | tuple[str, str]] = [counted(len(view.charge_points), "charge point")]
     for status in (Status.ACTIVE, Status.CHARGING, Status.FAULTY, Status.DISCONNECTED):
-        style = COLOURS[status] if count[status] else "dim"
+        style = STATUS_STYLES[status] if count[status] else "dim"
         parts += ["  ", (f"{count[status]} {status}", style)]
     if out:
         parts += ["  ", (f"{out} out", "yellow")]
@@ -121,7 +115,7 @@ def _table(view: NetworkView, charge_points: list[ChargePointNow], width: int) -
 
 
 def _state(cp: ChargePointNow) -> Text:
-    text = Text(cp.status, COLOURS[cp.status])
+    text = Text(cp.status, STATUS_STYLES[cp.status])
     if cp.out_of_service:
         text = Text.assemble((cp.status, "dim"), (" out", "yellow"))
     return text

@@ -9,8 +9,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from evcharge.domain.status import Status
+
 BLOCKS = " ▁▂▃▄▅▆▇█"
 PARTS = "▏▎▍▌▋▊▉█"
+
+STATUS_STYLES = {
+    Status.ACTIVE: "green",
+    Status.CHARGING: "bold cyan",
+    Status.FAULTY: "bold red",
+    Status.DISCONNECTED: "dim",
+}
 
 Sample = tuple[float, float]
 

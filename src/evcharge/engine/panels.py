@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from evcharge.console.drawing import (
+    STATUS_STYLES,
     Sample,
     bar,
     clock_time,
@@ -23,6 +24,7 @@ from evcharge.console.drawing import (
     stacked,
 )
 from evcharge.domain.battery import Battery
+from evcharge.domain.status import Status
 
 CURVE_S = 300.0
 CURVE_ROWS = 2
@@ -64,12 +66,14 @@ class EngineView:
     def state(self) -> tuple[str, str]:
         """In words, and the colour that they have."""
         if self.fault is not None:
-            return f"FAULTY: {self.fault}", "red"
+            return f"FAULTY: {self.fault}", STATUS_STYLES[Status.FAULTY]
         if self.plug_within_s is not None:
             return f"waiting for a vehicle, {self.plug_within_s:.0f} s left to plug it in", "yellow"
         if self.session_id is not None:
-            return "CHARGING", "green"
-        return "ready" if self.has_monitor else "no Monitor is connected", "cyan" if self.has_monitor else "yellow"
+            return "CHARGING", STATUS_STYLES[Status.CHARGING]
+        if self.has_monitor:
+            return "ready", STATUS_STYLES[Status.ACTIVE]
+        return "no Monitor is connected", "yellow"
 
 
 def draw(view: EngineView, width: int, height: int) -> RenderableType:

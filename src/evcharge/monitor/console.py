@@ -6,7 +6,18 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from evcharge import clock
-from evcharge.console.drawing import clock_time, duration, facts, framed, kw, kwh, line, side_by_side, stacked
+from evcharge.console.drawing import (
+    STATUS_STYLES,
+    clock_time,
+    duration,
+    facts,
+    framed,
+    kw,
+    kwh,
+    line,
+    side_by_side,
+    stacked,
+)
 from evcharge.console.events import EventLog, printable
 from evcharge.console.front import Front
 from evcharge.console.shell import Command, Commands
@@ -19,12 +30,6 @@ from evcharge.protocol.messages import shown
 from evcharge.transport.tcp import ConnectionManager
 
 FAULT_CODES = ("cable_damaged", "connector_damaged", "display_dark", "housing_damaged", "vandalised")
-COLOURS = {
-    Status.ACTIVE: "cyan",
-    Status.CHARGING: "green",
-    Status.FAULTY: "red",
-    Status.DISCONNECTED: "yellow",
-}
 NARROW = 60
 LINK_LINES = 4
 MOST_FAULTS = 3
@@ -118,7 +123,7 @@ class MonitorStatusPanel:
                 line(("Engine ", "dim"), self._engine_link(now)),
             ]
             return stacked([*state, *links, *self._before(height - len(state) - len(links))])
-        colour = COLOURS[self._relay.status]
+        colour = STATUS_STYLES[self._relay.status]
         boxes: list[RenderableType] = [
             framed(f"{self._relay.config.cp_id}, {self._relay.config.location}", stacked(state), colour),
             side_by_side(
@@ -174,7 +179,7 @@ class MonitorStatusPanel:
     def _state(self) -> Text:
         """The state, since when, and why."""
         status, transitions = self._relay.status, self._relay.transitions
-        shown_status = (status, f"bold {COLOURS[status]}")
+        shown_status = (status, f"bold {STATUS_STYLES[status]}")
         if not transitions:
             return line(shown_status, "  nothing was heard yet")
         since = (f" since {clock_time(transitions[-1].at)}  ", "dim")
@@ -214,7 +219,7 @@ def _told(transition: Transition) -> Text:
     return line(
         (f"{clock_time(transition.at)} ", "dim"),
         f"{transition.before} → ",
-        (transition.now, COLOURS[transition.now]),
+        (transition.now, STATUS_STYLES[transition.now]),
         f"  {printable(transition.reason)}",
     )
 

@@ -17,12 +17,14 @@ from snapshots import SIZES, compare, played, settled, shown, text_of, utc
 from textual.pilot import Pilot
 
 from evcharge import clock
+from evcharge.console.drawing import STATUS_STYLES
 from evcharge.console.events import EventLog
 from evcharge.console.front import Front
 from evcharge.console.screen import ConsoleScreen
 from evcharge.domain.battery import Battery
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
+from evcharge.domain.status import Status
 from evcharge.engine.charger import ChargerConfig
 from evcharge.engine.console import FAULT_CODES, EngineCLI
 from evcharge.engine.panels import EngineView, draw
@@ -213,7 +215,7 @@ def test_a_charge_that_waits_for_its_vehicle(run: Callable[..., None]) -> None:
         assert "ana has 42 s left to plug a vehicle in" in await bench.says("status")
         assert bench.view.state == ("waiting for a vehicle, 42 s left to plug it in", "yellow")
         assert (await bench.says("plug 60 50")).startswith("plugged in")
-        assert bench.view.state == ("CHARGING", "green")
+        assert bench.view.state == ("CHARGING", STATUS_STYLES[Status.CHARGING])
 
     run(scene, manual_plug=True)
 
