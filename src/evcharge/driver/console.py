@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
+from uuid import UUID
 
 from evcharge import clock
 from evcharge.console.events import EventLog
@@ -43,6 +44,8 @@ class DriverCLI:
         self._past: list[PastSession] = []
         self._past_is_old = True
         self._wake = asyncio.Event()
+        self._greeted = False
+        self._asked_here: set[UUID] = set()
         commands = {
             "list": Command(
                 "[all]", "charge points where a charge can start now, or all", self._list, (lambda: ["all"],)
@@ -93,9 +96,9 @@ class DriverCLI:
             self._began = update
         self._running = update
         if before is None or (before.session_id, before.status) != (update.session_id, update.status):
-            # An answer, not an update: it ran before anybody listened here.
-            already = "still charging: " if update.in_reply_to is not None else ""
-            self._events.tell(already + answers.progress(update))
+            # It ran before anybody listened here, if an answer says so, or an update overtakes the first answer.
+            old = update.in_reply_to is not None or not (self._greeted or update.session_id in self._asked_here)
+            self._events.tell(("still charging: " if old else "") + answers.progress(update))
 
     def _ended(self, receipt: ChargeCompletionResponse) -> None:
         if self._running is not None and self._running.session_id == receipt.session_id:
@@ -116,6 +119,7 @@ class DriverCLI:
             pass
         except EvchargeError as problem:
             self._events.tell(f"error: {problem}")
+        self._greeted = True
 
     async def _look(self) -> None:
         """For the screen: where one can charge now, and what was before."""
@@ -163,7 +167,9 @@ class DriverCLI:
         if len(words) not in (1, 2) or not is_id(words[0]):
             raise UsageError("say: charge CP_ID [KWH]")
         energy_wh = energy_wh_of(words[1]) if len(words) == 2 else None
-        return (await answers.charge(self._driver, words[0], energy_wh, False, self._events.tell)).text
+        outcome = await answers.charge(self._driver, words[0], energy_wh, False, self._events.tell)
+        self._asked_here.add(outcome.data.session_id)
+        return outcome.text
 
     async def _status(self, words: list[str]) -> str:
         no_more(words, "status")

@@ -328,12 +328,14 @@ async def until(true: Callable[[], bool]) -> None:
 # What it hears
 
 
-def after(*news: ChargingStatusUpdate | ChargeCompletionResponse) -> Bench:
-    """A console that has run, and heard this."""
+def after(*news: ChargingStatusUpdate | ChargeCompletionResponse, greeted: bool = True) -> Bench:
+    """A console that has run, and heard this; `greeted` if Central's first answer came before."""
     benches: list[Bench] = []
 
     async def scene(bench: Bench) -> None:
         benches.append(bench)
+        if greeted:
+            await bench.cli._greet()
         for message in news:
             bench.driver.heard.put_nowait(message)
         bench.driver.heard.put_nowait(None)
@@ -354,6 +356,13 @@ def test_what_happens_to_a_charge_is_told_once() -> None:
 
 def test_a_charge_that_ran_before_is_told_as_such() -> None:
     bench = after(update(5, 20, in_reply_to=SESSION), update(6, 24))
+    assert bench.told == [
+        "still charging: CP001: charging, 0.020 of 9.000 kWh at 11.0 kW, battery 42 %, 1.04 EUR",
+    ]
+
+
+def test_so_it_is_if_an_update_overtakes_the_first_answer() -> None:
+    bench = after(update(5, 20), update(6, 24), greeted=False)
     assert bench.told == [
         "still charging: CP001: charging, 0.020 of 9.000 kWh at 11.0 kW, battery 42 %, 1.04 EUR",
     ]
