@@ -64,8 +64,11 @@ def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]]) -> int:
             stop.set()
             loop.remove_signal_handler(signal.SIGINT)
             loop.remove_signal_handler(signal.SIGTERM)
+            if number is signal.SIGHUP:
+                # A terminal that closes says so more than once, and would end us while we end in order.
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
-        # A terminal that closes sends its signal more than once, so it never ends the process at once.
         hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
         for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
             loop.add_signal_handler(number, stopped_by, number)
