@@ -65,7 +65,6 @@ class AdminCLI:
         self._events = events
         self._elsewhere = isinstance(desk, DeskClient)
         self._charge_points: dict[str, ChargePointNow] = {}
-        self._as_of: datetime | None = None
         self._only = ""
         self._health: Health | None = None
         self._today: list[RevenueRow] = []
@@ -82,7 +81,6 @@ class AdminCLI:
     def view(self, now: datetime) -> NetworkView:
         return NetworkView(
             now=now,
-            as_of=self._as_of,
             charge_points=self._charge_points.values(),
             only=self._only,
             health=self._health,
@@ -118,7 +116,6 @@ class AdminCLI:
 
     def see(self, changes: Changes) -> None:
         self._problems.pop("changes", None)
-        self._as_of = changes.as_of
         self._charge_points.update({cp.cp_id: cp for cp in changes.charge_points})
         for cp_id in changes.removed_cp_ids:
             self._charge_points.pop(cp_id, None)

@@ -26,7 +26,6 @@ class NetworkView:
     """One moment of the network. `only` is what the charge points shown were chosen by."""
 
     now: datetime
-    as_of: datetime | None
     charge_points: Collection[ChargePointNow]
     only: str = ""
     health: Health | None = None

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 def on_charge_request(net: "Network", request: ChargeRequest, connection: int | None, now: Instant) -> None:
     if net.repeated(request, connection):
         return
-    session_id = derived_id(request.message_id, "session")
-    already = net.sessions.get(session_id) or net.known.sessions.get(session_id)
+    already = session_of_request(net, request)
     if already is not None:
         # The answer has been forgotten, the session has not; it must not begin again.
         net.reply(_acceptance(request, already, now), connection, request.driver_id)
@@ -52,6 +51,12 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
     _check_age(net, request, now)
     session = authorise(net, request, now)
     net.answer(request, _acceptance(request, session, now), connection)
+
+
+def session_of_request(net: "Network", request: ChargeRequest) -> Session | None:
+    """The session that this very request has begun before."""
+    session_id = derived_id(request.message_id, "session")
+    return net.sessions.get(session_id) or net.known.sessions.get(session_id)
 
 
 def authorise(net: "Network", request: ChargeRequest, now: Instant) -> Session:

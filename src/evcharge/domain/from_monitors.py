@@ -92,7 +92,7 @@ def on_register(net: "Network", request: RegisterRequest, connection: int, now: 
         cp.price_per_kwh = request.price_per_kwh
         cp.currency = request.currency
     cp.max_power_w = request.max_power_w
-    net.out.charge_points[cp.cp_id] = cp
+    net.store_charge_point(cp)
     if cp.connection is None:
         cp.connection = connection
         cp.settling = True

@@ -6,11 +6,10 @@ from uuid import UUID
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import Actor, AuditEntry, Reread, SetPrice, SetService, StartCharge, StopCharge
 from evcharge.domain.decisions import Closing
-from evcharge.domain.from_drivers import authorise, charge_point, request_stop
+from evcharge.domain.from_drivers import authorise, charge_point, request_stop, session_of_request
 from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
 from evcharge.errors import AuthenticationFailed, InvalidField, NoOpenSession
-from evcharge.protocol.messages import derived_id
 
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
@@ -19,13 +18,12 @@ if TYPE_CHECKING:
 def on_start(net: "Network", command: StartCharge, actor: Actor, now: Instant) -> UUID:
     """The id of the session that begins."""
     request = command.request
-    session_id = derived_id(request.message_id, "session")
-    already = net.sessions.get(session_id) or net.known.sessions.get(session_id)
+    already = session_of_request(net, request)
     if already is not None:
         if (already.cp_id, already.driver_id) != (request.cp_id, request.driver_id):
             raise InvalidField(f"the request {request.message_id} was for a charge at {already.cp_id}")
-        return session_id
-    authorise(net, request, now)
+        return already.session_id
+    session_id = authorise(net, request, now).session_id
     after = {"driver_id": request.driver_id, "cp_id": request.cp_id, "energy_wh": request.energy_wh}
     net.audit(AuditEntry(actor, "start", str(session_id), None, after))
     return session_id
@@ -51,8 +49,7 @@ def on_set_service(net: "Network", command: SetService, actor: Actor, now: Insta
     changed = [cp for cp in chosen if cp.out_of_service is not command.out_of_service]
     for cp in changed:
         cp.out_of_service = command.out_of_service
-        net.out.charge_points[cp.cp_id] = cp
-        net.touched.add(cp.cp_id)
+        net.store_charge_point(cp)
         action = "out of service" if command.out_of_service else "in service"
         before, after = ({"out_of_service": flag} for flag in (not command.out_of_service, command.out_of_service))
         net.audit(AuditEntry(actor, action, cp.cp_id, before, after))
@@ -69,8 +66,7 @@ def on_set_price(net: "Network", command: SetPrice, actor: Actor, now: Instant) 
         return
     before = _price_of(cp)
     cp.price_per_kwh, cp.currency, cp.price_by_operator = wanted
-    net.out.charge_points[cp.cp_id] = cp
-    net.touched.add(cp.cp_id)
+    net.store_charge_point(cp)
     net.audit(AuditEntry(actor, "price", cp.cp_id, before, _price_of(cp)))
 
 

@@ -289,11 +289,14 @@ class Network:
         self.out.sessions[session.session_id] = session
         self.touched.add(session.cp_id)
 
+    def store_charge_point(self, cp: ChargePoint) -> None:
+        self.out.charge_points[cp.cp_id] = cp
+        self.touched.add(cp.cp_id)
+
     def take(self, cp: ChargePoint, event: Event, **fields: object) -> None:
         before = cp.status
         cp.take(event)
-        self.out.charge_points[cp.cp_id] = cp
-        self.touched.add(cp.cp_id)
+        self.store_charge_point(cp)
         self.note("state", cp_id=cp.cp_id, before=before, now=cp.status, cause=event, **fields)
 
     def _set_deadline(self, at_s: float, timer: Timer, key: int | str | UUID) -> None:

@@ -129,14 +129,14 @@ def test_what_has_changed_is_shown_and_what_was_removed_is_not(cli: AdminCLI) ->
 
 
 def test_those_that_need_somebody_come_first() -> None:
-    view = NetworkView(now=NOON, as_of=NOON, charge_points=NETWORK.charge_points)
+    view = NetworkView(now=NOON, charge_points=NETWORK.charge_points)
     assert [cp.cp_id for cp in view.chosen()][:4] == ["CP006", "CP003", "CP005", "CP001"]
     assert view.chosen()[-1].cp_id == "CP009"
 
 
 @pytest.mark.parametrize(("only", "count"), [("", 12), ("charging", 2), ("CP01", 3), ("x", 0)])
 def test_a_state_or_the_beginning_of_an_id_chooses(only: str, count: int) -> None:
-    view = NetworkView(now=NOON, as_of=NOON, charge_points=NETWORK.charge_points, only=only)
+    view = NetworkView(now=NOON, charge_points=NETWORK.charge_points, only=only)
     assert len(view.chosen()) == count
 
 
