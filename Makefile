@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+UV := 0.13.9
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: help check test demo kafka kafka-stop format diagrams clean
+.PHONY: help check test demo kafka kafka-stop format diagrams lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,6 +36,12 @@ format: $(INSTALLED) ## format and sort, in place
 diagrams: $(INSTALLED) ## draw docs/states.md anew from the transition tables
 	$(BIN)/python scripts/draw_states.py
 
+lock: ## pin what pyproject.toml asks for, with hashes, for all platforms; what is pinned stays as it is
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
+	&& "$$folder/bin/pip" install --quiet --disable-pip-version-check uv==$(UV) \
+	&& "$$folder/bin/uv" $(COMPILE) --extra dev -o requirements.lock pyproject.toml \
+	&& "$$folder/bin/uv" $(COMPILE) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
+
 clean: ## remove what the other targets have made
 	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -40,6 +49,6 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evcharge needs Python 3.11 or newer; \
 	set PYTHON=/path/to/it, this one is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
