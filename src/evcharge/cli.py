@@ -290,9 +290,10 @@ def monitor(
 
     async def program(stop: asyncio.Event) -> int:
         backoff = _backoff(reconnect_min, reconnect_max)
-        served = Monitor(config, central, engine, backoff, log, _trace(trace))
+        attention = clock.Attention()
+        served = Monitor(config, central, engine, backoff, log, _trace(trace), attention)
         front = None if headless else MonitorCLI(served, events).front
-        await attended(served.run(stop), front, stop)
+        await attended(first_of(served.run(stop), attention.keep()), front, stop)
         return 0
 
     _run(program)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from evcharge.children import first_of
+from evcharge.clock import Attention
 from evcharge.domain.battery import Battery
 from evcharge.engine.charger import ChargerConfig
 from evcharge.engine.service import Engine, EngineConfig, RecordSink
@@ -50,6 +52,7 @@ class Fleet:
         self._config = config
         self._log = log
         self._trace = trace
+        self._attention = Attention()
         charger = ChargerConfig(
             max_power_w=config.max_power_w,
             vehicle=config.vehicle,
@@ -63,6 +66,9 @@ class Fleet:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; raises what the first charge point that fails raises."""
+        await first_of(self._run_charge_points(stop), self._attention.keep())
+
+    async def _run_charge_points(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             for cp_id, engine in self.engines.items():
                 tasks.create_task(self._run_charge_point(cp_id, engine, stop))
@@ -92,6 +98,7 @@ class Fleet:
                 config.backoff,
                 self._log.bind(cp_id=cp_id, part="monitor"),
                 self._trace,
+                self._attention,
             )
             # The Monitor first, or it would report as a fault that its Engine goes.
             try:

@@ -56,7 +56,7 @@ class Inbox:
             self._changed.notify()
             return len(self._items)
 
-    def take(self, timeout_s: float | None) -> list[Item]:
+    def take(self, timeout_s: float) -> list[Item]:
         """Up to `MAX_ITEMS` items, in order; waits for the first of them, but no longer than `timeout_s`."""
         with self._changed:
             if not self._items:

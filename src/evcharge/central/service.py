@@ -7,6 +7,7 @@ redelivery: offsets are committed once all that followed from their records has 
 
 import asyncio
 import itertools
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -105,6 +106,7 @@ class Central:
         self._orders = Orders(self._inbox.put)
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._database_works = True
+        self._now = clock.Attention().now  # The worker's, once it runs.
         self.metrics = Metrics()
 
     async def run(self, stop: asyncio.Event, on_listening: Callable[[int, int | None, Desk], None]) -> None:
@@ -116,7 +118,7 @@ class Central:
         with locked(config.database):
             self._store = Store(config.database)
             try:
-                now = clock.now()
+                now = self._now()
                 self._store.begin(now.utc)
                 self._network = Network(
                     config.policy, self._store.charge_points(), self._store.open_sessions(), now
@@ -290,7 +292,7 @@ class Central:
     # Decide, commit, act: the worker's thread
 
     def _work(self) -> None:
-        waiting = self._network.republish_receipts(self._store.receipts_waiting(), clock.now())
+        waiting = self._network.republish_receipts(self._store.receipts_waiting(), self._now())
         self._act(waiting, None)
         stopped = False
         while not stopped:
@@ -299,7 +301,10 @@ class Central:
             receipts_sent: list[tuple[UUID, int]] = []
             offsets: dict[tuple[str, int], int] = {}
             rejects = Decisions()
-            for item in self._inbox.take(self._patience_s()):
+            items = self._inbox.take(self._patience_s())
+            if not items and self._patience_s() > 0:
+                continue
+            for item in items:
                 match item:
                     case FromBroker(records):
                         self._batches_in_hand.release()
@@ -315,7 +320,7 @@ class Central:
                         inputs.append(item)
             self._handle(inputs, receipts_sent, offsets, rejects)
             if looked_for:
-                self._loop.call_soon_threadsafe(self.board.take, self._seen(clock.now()))
+                self._loop.call_soon_threadsafe(self.board.take, self._seen(self._now()))
             if self._paused and len(self._inbox) < MAX_WAITING // 2:
                 self._loop.call_soon_threadsafe(self._resume_links)
 
@@ -325,9 +330,9 @@ class Central:
         events, self._events = list(self._events), deque(maxlen=EVENTS_KEPT)
         return seen(self._network, cp_ids, events, now)
 
-    def _patience_s(self) -> float | None:
-        deadline_s = self._network.next_deadline_s
-        return None if deadline_s is None else max(0.0, deadline_s - clock.now().monotonic_s)
+    def _patience_s(self) -> float:
+        deadline_s = self._network.next_deadline_s or math.inf
+        return max(0.0, min(deadline_s - self._now().monotonic_s, clock.LOOK_EVERY_S))
 
     def _decode(self, records: list[Received], inputs: list[Input], rejects: Decisions) -> None:
         for record in records:
@@ -358,7 +363,7 @@ class Central:
     ) -> None:
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
         self._count_received(inputs)
-        now = clock.now()
+        now = self._now()
         with self.metrics.decide_s.time():
             decisions = self._network.decide(inputs, known, now)
         decisions.receipts_sent += receipts_sent

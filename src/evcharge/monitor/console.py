@@ -5,7 +5,6 @@ from collections.abc import Callable
 from rich.console import RenderableType
 from rich.text import Text
 
-from evcharge import clock
 from evcharge.console.drawing import (
     STATUS_STYLES,
     clock_time,
@@ -38,8 +37,8 @@ MOST_FAULTS = 3
 class MonitorCLI:
     """What one can say to a Monitor."""
 
-    def __init__(self, monitor: Monitor, events: EventLog, now: Callable[[], Instant] = clock.now) -> None:
-        self._now = now
+    def __init__(self, monitor: Monitor, events: EventLog, now: Callable[[], Instant] | None = None) -> None:
+        self._now = now or monitor.now
         self._monitor = monitor
         self._relay = monitor.relay
         self._links = {"central": monitor.central, "engine": monitor.engine}

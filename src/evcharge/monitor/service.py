@@ -4,7 +4,7 @@ import asyncio
 
 from structlog.typing import FilteringBoundLogger
 
-from evcharge import clock
+from evcharge.clock import Attention
 from evcharge.errors import ReconnectRequested
 from evcharge.monitor.relay import (
     Action,
@@ -35,33 +35,38 @@ class Monitor:
         backoff: Backoff,
         log: FilteringBoundLogger,
         trace: Trace | None,
+        attention: Attention,
     ) -> None:
+        """`attention` is kept by the caller, who may have many Monitors."""
         self._log = log
-        self.relay = Relay(config, clock.now())
+        self.now = attention.now
+        self.relay = Relay(config, self.now())
         self._engine_ready = asyncio.Event()
         self._wake = asyncio.Event()
-        relay = self.relay
+        relay, now = self.relay, self.now
         self.central = ConnectionManager(
             "Central",
             central,
-            on_open=lambda: self.do(relay.central_opened(clock.now())),
-            on_message=lambda message: self.do(relay.central_received(message, clock.now())),
-            on_closed=lambda reason: self.do(relay.central_closed(reason, clock.now())),
-            on_failed_attempt=lambda reason: self.do(relay.central_unreachable(reason, clock.now())),
+            on_open=lambda: self.do(relay.central_opened(now())),
+            on_message=lambda message: self.do(relay.central_received(message, now())),
+            on_closed=lambda reason: self.do(relay.central_closed(reason, now())),
+            on_failed_attempt=lambda reason: self.do(relay.central_unreachable(reason, now())),
             backoff=backoff,
             trace=trace,
             log=log,
+            now_s=lambda: now().monotonic_s,
         )
         self.engine = ConnectionManager(
             "Engine",
             engine,
-            on_open=lambda: self.do(relay.engine_opened(clock.now())),
-            on_message=lambda message: self.do(relay.engine_received(message, clock.now())),
-            on_closed=lambda reason: self.do(relay.engine_closed(reason, clock.now())),
+            on_open=lambda: self.do(relay.engine_opened(now())),
+            on_message=lambda message: self.do(relay.engine_received(message, now())),
+            on_closed=lambda reason: self.do(relay.engine_closed(reason, now())),
             on_failed_attempt=lambda reason: None,
             backoff=backoff,
             trace=trace,
             log=log,
+            now_s=lambda: now().monotonic_s,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,12 +106,12 @@ class Monitor:
     async def _keep_time(self) -> None:
         while True:
             self._wake.clear()
-            patience_s = max(0.0, self.relay.next_due_s() - clock.now().monotonic_s)
+            patience_s = max(0.0, self.relay.next_due_s() - self.now().monotonic_s)
             try:
                 async with asyncio.timeout(patience_s if patience_s != float("inf") else None):
                     await self._wake.wait()
             except TimeoutError:
-                self.do(self.relay.tick(clock.now()))
+                self.do(self.relay.tick(self.now()))
 
     def do(self, actions: list[Action]) -> None:
         for action in actions:

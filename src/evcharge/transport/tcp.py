@@ -201,6 +201,7 @@ class ConnectionManager:
         backoff: Backoff,
         trace: Trace | None,
         log: FilteringBoundLogger,
+        now_s: Callable[[], float],
     ) -> None:
         self.name = name
         self.address = address
@@ -211,6 +212,7 @@ class ConnectionManager:
         self._backoff = backoff
         self._trace = trace
         self._log = log
+        self._now_s = now_s
         self._link: Link | None = None
         self._closed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -269,7 +271,7 @@ class ConnectionManager:
     def link_opened(self, link: Link) -> None:
         self._link = link
         self._hurry.clear()
-        self.connected_since_s = clock.now().monotonic_s
+        self.connected_since_s = self._now_s()
         self._log.info("connected", peer=self.name, address=str(self.address))
         self._on_open()
 

@@ -16,6 +16,7 @@ import structlog
 from rich.console import Console
 from snapshots import SIZES, compare, shown, utc
 
+from evcharge.clock import Attention
 from evcharge.console.events import EventLog
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
@@ -51,7 +52,7 @@ class Bench:
         config = MonitorConfig("CP001", "secret", "Harbour, bay 1", Decimal("0.30"), "EUR", 22_000)
         central, engine = Address("192.0.2.11", 5000), Address("127.0.0.1", 6001)
         self.monitor = Monitor(
-            config, central, engine, Backoff(), structlog.wrap_logger(structlog.PrintLogger()), None
+            config, central, engine, Backoff(), structlog.wrap_logger(structlog.PrintLogger()), None, Attention()
         )
         self.relay = self.monitor.relay
         self.events = EventLog(lambda: self.now.utc)

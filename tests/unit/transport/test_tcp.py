@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -114,6 +115,7 @@ class Client(Changes):
             on_message=lambda message: self._keep(self.received, message),
             on_closed=lambda reason: self._keep(self.closed, reason),
             on_failed_attempt=lambda reason: self._keep(self.failed, reason),
+            now_s=time.monotonic,
             backoff=backoff,
             trace=None,
             log=log if log is not None else silent_log(),
