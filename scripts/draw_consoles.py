@@ -77,7 +77,7 @@ def play(folder: Path, kafka: str) -> None:
     to_kafka = ("--kafka", kafka)
     to_central = ("--central", f"127.0.0.1:{central}")
     listening = ("--host", "127.0.0.1", "--port", str(central), "--http", f"127.0.0.1:{http}")
-    start("admin", folder, "central", *listening, *to_kafka, "--open-registration")
+    start("admin", folder, "central", *listening, *to_kafka, "--open-registration", "--time-scale", "60")
     until("admin", "kafka_joined")
     start(
         "fleet",

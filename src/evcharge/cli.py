@@ -150,6 +150,7 @@ def central(
     meter_value_interval: Annotated[
         float, options.seconds("--meter-value-interval", "Time between two readings that are stored")
     ] = 15.0,
+    time_scale: options.TimeScale = 1.0,
     trace: options.Trace = None,
     http: Annotated[
         str,
@@ -186,6 +187,7 @@ def central(
             silent_session_s=silent_session,
             request_max_age_s=request_max_age,
             meter_value_interval_s=meter_value_interval,
+            time_scale=time_scale,
             open_registration=open_registration,
         ),
         http=options.http_address(http),

@@ -175,6 +175,7 @@ class Demo:
             "central",
             "central",
             *("--host", "127.0.0.1", "--kafka", kafka, "--open-registration", "--http", "off"),
+            *("--time-scale", str(self._time_scale)),
             *("--db", str(started.folder / "demo.db")),
         )
         for place in PLACES:

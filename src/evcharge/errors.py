@@ -29,6 +29,7 @@
         ├── UnknownChargePoint     unknown_charge_point
         ├── UnknownDriver          unknown_driver
         ├── UnknownSession         unknown_session
+        ├── ImplausibleMeter       implausible_meter
         ├── NoOpenSession          no_open_session
         ├── ChargePointBusy        charge_point_busy
         ├── ChargePointUnavailable charge_point_unavailable
@@ -161,6 +162,10 @@ class UnknownDriver(WireError):
 
 class UnknownSession(WireError):
     code = "unknown_session"
+
+
+class ImplausibleMeter(WireError):
+    code = "implausible_meter"
 
 
 class NoOpenSession(WireError):

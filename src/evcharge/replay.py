@@ -242,6 +242,7 @@ class Replay:
                 "--db",
                 str(self._config.folder / "replay.db"),
                 *("--http", "off"),
+                *("--time-scale", str(self._config.speed)),
                 "--open-registration",
                 "--log-level",
                 "warning",

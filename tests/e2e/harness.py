@@ -132,7 +132,7 @@ class World:
             "central",
             *("--host", "127.0.0.1", "--port", str(port), "--port-file", f"{name}.port"),
             *("--kafka", self.kafka, "--db", "evcharge.db", "--trace", f"{name}.trace"),
-            *("--http", "127.0.0.1:0", "--http-port-file", f"{name}.http"),
+            *("--http", "127.0.0.1:0", "--http-port-file", f"{name}.http", "--time-scale", "10000"),
             *(["--open-registration"] if open_registration else []),
             *arguments,
         )

@@ -11,6 +11,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.replies import receipt_of
 from evcharge.domain.session import END_EVENTS, FROM_CHARGE_POINT, Session, SessionEvent, SessionStatus
 from evcharge.errors import (
+    ImplausibleMeter,
     InvalidField,
     NotYours,
     UnknownSession,
@@ -23,6 +24,24 @@ from evcharge.protocol.messages import (
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
 
+TOLERANCE = 1.1
+SPARE_S = 3600.0
+"""Clocks may be set by an hour in mid-charge, and nobody shall lose energy over that."""
+
+
+def _check_plausible(net: "Network", session: Session, energy_wh: int, power_w: int, now: Instant) -> None:
+    """Raises `ImplausibleMeter` for more than the charge point can have given since the charge was asked for."""
+    most_w = net.charge_points[session.cp_id].max_power_w * TOLERANCE
+    by_wall_clock_s = (now.utc - session.requested_at).total_seconds()
+    since_s = max(0.0, by_wall_clock_s, now.monotonic_s - session.held_since_s)  # whichever was not set back
+    most_wh = most_w * net.policy.time_scale * (since_s + SPARE_S) / 3600
+    if power_w > most_w or energy_wh > most_wh:
+        raise ImplausibleMeter(
+            f"{energy_wh} Wh at {power_w} W is more than {session.cp_id} can have given to session"
+            f" {session.session_id}, {most_wh:.0f} Wh at {most_w:.0f} W at the most; if it is simulated faster"
+            " than life, tell Central by --time-scale"
+        )
+
 
 def on_reading(net: "Network", reading: ChargingData, connection: int | None, now: Instant) -> None:
     session = net.sessions.get(reading.session_id)
@@ -33,6 +52,7 @@ def on_reading(net: "Network", reading: ChargingData, connection: int | None, no
         raise NotYours(f"the session {session.session_id} is at another charge point")
     if reading.seq > session.last_seq and reading.energy_wh < session.energy_wh:
         raise InvalidField(f"the meter of session {session.session_id} ran backwards")
+    _check_plausible(net, session, reading.energy_wh, reading.power_w, now)
     if session.status is SessionStatus.AUTHORISED:
         net.begin(session, reading.timestamp, now)
     if not session.meter(reading.seq, reading.energy_wh, reading.power_w, reading.soc_percent):
@@ -60,6 +80,12 @@ def on_completion(net: "Network", completion: ChargeCompletion, connection: int 
         raise NotYours(f"the session {completion.session_id} is at another charge point")
     if completion.end_reason not in FROM_CHARGE_POINT:
         raise InvalidField(f"`end_reason` {completion.end_reason} is for Central alone to give")
+    try:
+        _check_plausible(net, session, completion.energy_wh, 0, now)
+    except ImplausibleMeter:
+        if session.is_open:  # What was metered before stands; the rest is for a person to look at.
+            net.end(session, completion.end_reason, completion.ended_at, now)
+        raise
     if not session.is_open:
         _complete_again(net, session, completion, connection, now)
         return

@@ -80,6 +80,7 @@ class Policy:
     silent_session_s: float = 3600.0
     request_max_age_s: float = 300.0
     meter_value_interval_s: float = 15.0
+    time_scale: float = 1.0
     open_registration: bool = False
 
 
@@ -310,7 +311,7 @@ class Network:
         self.sessions[session.session_id] = session
         self.session_at[session.cp_id] = session
         self.session_of[session.driver_id] = session
-        session.last_heard_s = now.monotonic_s
+        session.last_heard_s = session.held_since_s = now.monotonic_s
         if session.status is SessionStatus.AUTHORISED:
             self._set_deadline(now.monotonic_s + self.policy.start_timeout_s, Timer.START, session.session_id)
         self._look_at_sessions_when(now.monotonic_s)

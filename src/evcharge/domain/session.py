@@ -5,6 +5,7 @@ close without the charge point's completion may still grow by what that completi
 energy was delivered, so it is billed, once, on a receipt with a higher revision.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -132,7 +133,9 @@ class Session:
     last_seq: int = -1
     stop_requested: bool = False
     revision: int = 0
-    last_heard_s: float = 0.0  # on the monotonic clock; only in memory
+    # Only in memory, on the monotonic clock.
+    last_heard_s: float = 0.0
+    held_since_s: float = math.inf
 
     @property
     def is_open(self) -> bool:

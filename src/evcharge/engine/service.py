@@ -12,9 +12,9 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.engine.charger import Charger, ChargerConfig
+from evcharge.engine.charger import FINAL_REFUSALS, Charger, ChargerConfig
 from evcharge.engine.journal import Journal
-from evcharge.errors import ConnectionReplaced, EvchargeError, NotRegistered, UnknownSession, UsageError, WireError
+from evcharge.errors import ConnectionReplaced, EvchargeError, NotRegistered, UsageError, WireError
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     ChargeCompletion,
@@ -162,7 +162,7 @@ class Engine:
             return
         if isinstance(message, ChargeCompletionResponse) and self.charger.is_receipt(message):
             self._journal.settle(message.session_id)
-        elif isinstance(message, ErrorResponse) and message.code == UnknownSession.code:
+        elif isinstance(message, ErrorResponse) and message.code in FINAL_REFUSALS:
             for session_id, completion in self.charger.unsettled.items():
                 if completion.message_id == message.in_reply_to:
                     path = self._journal.set_aside(session_id)

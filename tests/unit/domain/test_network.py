@@ -1140,6 +1140,79 @@ def test_a_meter_that_runs_backwards_is_refused() -> None:
     assert world.sessions[session_id].energy_wh == 500
 
 
+MOST_WH = 24_200
+"""What a charge point of 22 kW can have given to a session that has just begun: 1.1 times an hour's energy."""
+
+
+@pytest.mark.parametrize(
+    ("energy_wh", "power_w"), [(MOST_WH + 1, 7_000), (0, 24_201), (10**9, 0)], ids=["energy", "power", "nonsense"]
+)
+def test_a_meter_that_says_more_than_the_charge_point_can_have_given_is_refused(
+    energy_wh: int, power_w: int
+) -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    reading = world.reading(session_id, 1, energy_wh, power_w=power_w)
+    decisions = world.say(connection, reading)
+    error = only(frames(decisions, ErrorResponse, connection))
+    assert (error.code, error.in_reply_to) == ("implausible_meter", reading.message_id)
+    assert decisions.nothing_to_store
+    assert decisions.counts == {"implausible_meter": 1}
+    world.say(connection, world.reading(session_id, 2, 500))
+    assert world.sessions[session_id].energy_wh == 500, "the next one counts"
+
+
+def test_what_a_charge_point_can_have_given_grows_with_time_and_with_the_time_scale() -> None:
+    for policy, seconds in ((Policy(), 3600), (Policy(time_scale=2), 0)):
+        world = World(policy)
+        connection = world.settled()
+        session_id = world.charging(connection)
+        world.seconds += seconds
+        world.say(connection, world.reading(session_id, 1, 2 * MOST_WH))
+        world.say(connection, world.reading(session_id, 2, 2 * MOST_WH + 10))
+        assert world.sessions[session_id].energy_wh == 2 * MOST_WH
+
+
+def test_a_wall_clock_that_was_set_back_loses_no_energy() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.seconds += 3600
+    reading = world.reading(session_id, 1, 2 * MOST_WH)
+    set_back = Instant(world.now.utc - timedelta(days=1), world.now.monotonic_s)
+    world.net.decide([FromMonitor(connection, reading)], Known(), set_back)
+    assert world.net.sessions[session_id].energy_wh == 2 * MOST_WH
+
+
+@pytest.mark.parametrize("over_kafka", [False, True])
+def test_a_completion_beyond_belief_ends_the_session_with_what_was_metered_before(over_kafka: bool) -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.say(connection, world.reading(session_id, 1, 500))
+    completion = world.completion(session_id, 2, 10**9)
+    if over_kafka:
+        world.kafka(Topic.SESSION_COMPLETE, completion)
+    decisions = world.say(connection, completion)
+    error = only(frames(decisions, ErrorResponse, connection))
+    assert (error.code, error.in_reply_to) == ("implausible_meter", completion.message_id)
+    receipt = only(world.receipts(session_id))
+    assert (receipt.status, receipt.energy_wh) == (SessionStatus.COMPLETED, 500)
+    assert world.is_free()
+
+
+def test_a_closed_session_is_not_settled_beyond_belief() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.say(connection, world.reading(session_id, 1, 500))
+    world.say(connection, world.fault("engine_silent"))
+    completion = world.completion(session_id, 2, 10**9, EndReason.ENGINE_RESTARTED)
+    assert only(frames(world.say(connection, completion), ErrorResponse)).code == "implausible_meter"
+    assert [(receipt.revision, receipt.energy_wh) for receipt in world.receipts(session_id)] == [(1, 500)]
+
+
 def test_a_reading_or_a_completion_of_a_session_elsewhere_is_refused() -> None:
     world = World()
     session_id = world.charging(world.settled("CP1"))

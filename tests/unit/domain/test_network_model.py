@@ -6,6 +6,7 @@ all is mended, every Wh that they delivered must have been billed once. In both 
 moments that matter, and Kafka delivers again what had not been finished with.
 """
 
+import math
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -92,8 +93,9 @@ class Kill(Enum):
 
 cp_ids = st.sampled_from(CP_IDS)
 driver_ids = st.sampled_from(DRIVER_IDS)
+BROKEN_METER_WH = 10**9
 fault_codes = st.sampled_from(["engine_lost", "engine_silent", "ground_fault"])
-energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500])
+energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500, BROKEN_METER_WH])
 seqs = st.integers(0, 5)
 prices = st.sampled_from([Decimal(0), Decimal("0.45"), Decimal("0.333333")])
 
@@ -105,6 +107,10 @@ M = TypeVar("M", bound=Message)
 def forgetful(cp: ChargePoint) -> ChargePoint:
     """As the database keeps it."""
     return replace(cp, connection=None, last_heard_s=0.0, faults=set(), settling=False)
+
+
+def as_stored(session: Session) -> Session:
+    return replace(session, last_heard_s=0.0, held_since_s=math.inf)
 
 
 class CentralMachine(RuleBasedStateMachine):
@@ -177,7 +183,7 @@ class CentralMachine(RuleBasedStateMachine):
                 assert before.is_open or not session.is_open
                 for name in ("cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
                     assert getattr(session, name) == getattr(before, name)
-            self.stored[session.session_id] = replace(session, last_heard_s=0.0)
+            self.stored[session.session_id] = as_stored(session)
         for value in decisions.meter_values:
             assert (value.session_id, value.seq) not in self.meter_values
             self.meter_values[value.session_id, value.seq] = value.energy_wh
@@ -267,7 +273,7 @@ class CentralMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_in_memory_is_on_disk(self) -> None:
-        in_memory = {key: replace(session, last_heard_s=0.0) for key, session in self.net.sessions.items()}
+        in_memory = {key: as_stored(session) for key, session in self.net.sessions.items()}
         assert in_memory == {key: session for key, session in self.stored.items() if session.is_open}
         assert {key: forgetful(cp) for key, cp in self.net.charge_points.items()} == self.charge_points
 
@@ -293,6 +299,7 @@ class CentralMachine(RuleBasedStateMachine):
         for key, session in self.stored.items():
             assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
             assert session.is_open == (session.revision == 0)
+            assert session.energy_wh < BROKEN_METER_WH
             if session.is_open:
                 assert session.ended_at is None
                 assert session.end_reason is None

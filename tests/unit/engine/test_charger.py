@@ -838,11 +838,12 @@ def error(bench: Bench, in_reply_to: UUID | None, code: str = "unknown_session")
     return ErrorResponse(**bench.head(), in_reply_to=in_reply_to, code=code, reason="no")
 
 
-def test_a_completion_that_central_does_not_know_is_given_up() -> None:
+@pytest.mark.parametrize("code", ["unknown_session", "implausible_meter"])
+def test_a_completion_that_central_will_never_take_is_given_up(code: str) -> None:
     bench = Bench()
     bench.start()
     completion = the_completion(bench.stop())
-    (account,) = of(bench.receive(error(bench, completion.message_id)), HealthCheckResponse)
+    (account,) = of(bench.receive(error(bench, completion.message_id, code)), HealthCheckResponse)
     assert account.unsettled_session_ids == []
     assert bench.charger.unsettled == {}
 
