@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 UV := 0.13.9
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: help check test demo kafka kafka-stop format diagrams lock clean
+.PHONY: help check test faults demo kafka kafka-stop format diagrams lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,6 +22,9 @@ check: $(INSTALLED) ## format, lint, types, import rules and unit tests; under a
 
 test: $(INSTALLED) check ## all tests, against a real Apache Kafka
 	$(BIN)/pytest -q --numprocesses 2 tests/e2e
+
+faults: $(INSTALLED) ## break real networks and compare the books; RUNS=20, SEED=, BREAKS=kill-central,…
+	$(BIN)/python tests/faults/run.py --runs $(or $(RUNS),20) $(if $(SEED),--seed $(SEED)) $(if $(BREAKS),--breaks $(BREAKS))
 
 kafka: $(INSTALLED) ## a single-node Apache Kafka on localhost:9092
 	@$(BIN)/python scripts/kafka_broker.py start

@@ -33,7 +33,7 @@ import time
 import uuid
 import xml.etree.ElementTree as ElementTree
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -46,6 +46,8 @@ OLDEST_JAVA = 17  # what Kafka 4's broker needs
 JVM_FLAGS = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 
 Log = Callable[[str], None]
+Ways = Mapping[str, tuple[int, int]]
+"""More ways in, for tests with a proxy before each: a name, its port, and the proxy's, which clients are told."""
 
 
 class BrokerError(Exception):
@@ -56,12 +58,19 @@ class Broker:
     """A broker that keeps all that it has in one folder; with that, any process can start and stop it."""
 
     def __init__(
-        self, folder: Path, port: int, *, controller_port: int | None = None, host: str = "127.0.0.1"
+        self,
+        folder: Path,
+        port: int,
+        *,
+        controller_port: int | None = None,
+        host: str = "127.0.0.1",
+        ways: Ways | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.host = host
         self.port = port
         self.controller_port = controller_port
+        self._ways = ways or {}
         self.log_file = self.folder / "broker.log"
         self._settings = self.folder / "server.properties"
         self._pid_file = self.folder / "broker.pid"
@@ -73,7 +82,7 @@ class Broker:
         """The broker that was last started in this folder, if any was."""
         with suppress(OSError):
             text = (folder / "server.properties").read_text()
-            if found := re.search(r"^listeners=PLAINTEXT://(.+):(\d+),", text, re.MULTILINE):
+            if found := re.search(r"^listeners=PLAINTEXT://([^,]+):(\d+),", text, re.MULTILINE):
                 return cls(folder, int(found[2]), host=found[1])
         return None
 
@@ -121,6 +130,11 @@ class Broker:
         if not self._end(signal.SIGKILL, timeout_s=10):
             raise BrokerError(f"Kafka (process {self.pid}) survives even SIGKILL: its disk may hang.")
 
+    def send(self, number: signal.Signals) -> None:
+        """Such as SIGSTOP, and SIGCONT."""
+        if pid := self.pid:
+            os.kill(pid, number)
+
     def is_ready(self) -> bool:
         """Whether it answers a Kafka Metadata request and counts itself among the live brokers."""
         # An open port, or an answer to ApiVersions, would not tell that the controller has let the broker in.
@@ -140,7 +154,7 @@ class Broker:
 
     def _format(self, java: str, jars: Path) -> None:
         controller_port = self.controller_port or free_port()
-        self._settings.write_text(server_properties(self.host, self.port, controller_port))
+        self._settings.write_text(server_properties(self.host, self.port, controller_port, self._ways))
         if (self.folder / "topics" / "meta.properties").exists():  # written last, so all the rest is there
             return
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -202,13 +216,20 @@ class Broker:
         return f"Its log, {self.log_file}, says:\n{_excerpt(this_run)}"
 
 
-def server_properties(host: str, port: int, controller_port: int) -> str:
+def server_properties(host: str, port: int, controller_port: int, ways: Ways | None = None) -> str:
     """The broker's settings; whatever is not here is Kafka's default."""
+    ways = ways or {}
+    listen = "".join(f",{name}://{host}:{port}" for name, (port, _) in ways.items())
+    tell = "".join(f",{name}://{host}:{proxy_port}" for name, (_, proxy_port) in ways.items())
+    more = f"""
+advertised.listeners=PLAINTEXT://{host}:{port}{tell}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{"".join(f",{n}:PLAINTEXT" for n in ways)}
+"""
     return f"""\
 # Written at every start by scripts/kafka_broker.py: change it there.
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{listen}{more if ways else ""}
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@{host}:{controller_port}
 # Relative to the folder of this file, in which the broker runs.

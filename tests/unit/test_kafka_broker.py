@@ -41,15 +41,23 @@ def test_the_broker_listens_on_the_given_address_only() -> None:
     assert settings["controller.quorum.voters"] == "1@127.0.0.1:9093"
 
 
+def test_a_way_in_tells_its_clients_the_address_of_the_proxy_before_it() -> None:
+    settings = settings_of(server_properties("127.0.0.1", 9092, 9093, {"ENGINE": (9100, 9200)}))
+    assert settings["listeners"].endswith(",ENGINE://127.0.0.1:9100")
+    assert settings["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9092,ENGINE://127.0.0.1:9200"
+    assert "advertised.listeners" not in settings_of(server_properties("127.0.0.1", 9092, 9093))
+
+
 def test_only_central_creates_topics() -> None:
     assert settings_of(server_properties("127.0.0.1", 9092, 9093))["auto.create.topics.enable"] == "false"
 
 
 def test_a_folder_tells_where_its_broker_listens(tmp_path: Path) -> None:
-    (tmp_path / "server.properties").write_text(server_properties("localhost", 9100, 9101))
-    broker = Broker.of(tmp_path)
-    assert broker is not None
-    assert broker.bootstrap == "localhost:9100"
+    for ways in ({}, {"ENGINE": (9102, 9103)}):
+        (tmp_path / "server.properties").write_text(server_properties("localhost", 9100, 9101, ways))
+        broker = Broker.of(tmp_path)
+        assert broker is not None
+        assert broker.bootstrap == "localhost:9100"
 
 
 @pytest.mark.parametrize("settings", [None, "", "listeners=nonsense"])

@@ -1,0 +1,155 @@
+"""What can be broken: one table. Each break does its harm and returns how to heal it."""
+
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from network import HEALTH_TIMEOUT_S, HEARTBEAT_TIMEOUT_S, ChargePoint, Kafka, Network
+from proxy import Carrier, Delayed, Lossy, Proxy, Shuffled, Trickle, Twice
+
+Heal = Callable[[], None]
+SLACK_S = 1.0
+"""What a busy machine of two cores may add to a promised time."""
+
+
+@dataclass(frozen=True)
+class Shows:
+    """What Central's database must show of the charge point that was hit, and how soon."""
+
+    status: str
+    within_s: float
+
+
+@dataclass(frozen=True)
+class Break:
+    """Two breaks that hit the same are not done together."""
+
+    name: str
+    hits: str
+    strike: Callable[[Network, ChargePoint, random.Random], Heal]
+    lasts_s: tuple[float, float] = (0.5, 4.0)
+    shows: Shows | None = None
+    long: bool = False
+    """Takes a minute or more: in the long version alone."""
+
+
+AT_ONCE = 1.0 + SLACK_S
+LONGER_THAN_A_TIMEOUT = (HEARTBEAT_TIMEOUT_S + 2 * SLACK_S, HEARTBEAT_TIMEOUT_S + 4 * SLACK_S)
+
+
+def _name(kind: str, cp: ChargePoint) -> str:
+    return kind if kind == "central" else f"{kind}-{cp.cp_id}"
+
+
+def _kill(kind: str) -> Callable[[Network, ChargePoint, random.Random], Heal]:
+    def strike(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+        name = _name(kind, cp)
+        network.kill(name)
+        return lambda: network.start_program(name)
+
+    return strike
+
+
+def _freeze(kind: str) -> Callable[[Network, ChargePoint, random.Random], Heal]:
+    def strike(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+        program = network.running[_name(kind, cp)]
+        program.signal(signal.SIGSTOP)
+        return lambda: program.signal(signal.SIGCONT)
+
+    return strike
+
+
+def _kill_driver(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    rng.choice(network.drivers).kill()
+    return lambda: None
+
+
+def _freeze_driver(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    program = rng.choice(network.drivers)
+    program.signal(signal.SIGSTOP)
+    return lambda: program.signal(signal.SIGCONT)
+
+
+def _kill_broker(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    network.kafka.broker.kill()
+    return network.kafka.broker.start
+
+
+def _freeze_broker(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    broker = network.kafka.broker
+    broker.send(signal.SIGSTOP)
+    return lambda: broker.send(signal.SIGCONT)
+
+
+WIRES: dict[str, Callable[[Network, ChargePoint], Proxy]] = {
+    "monitor-central": lambda network, cp: cp.to_central,
+    "monitor-engine": lambda network, cp: cp.to_engine,
+    **{
+        f"{client}-kafka": lambda network, cp, client=client: network.kafka.proxies[client]  # type: ignore[misc]
+        for client in Kafka.CLIENTS
+    },
+}
+
+
+def _harm(wire: str, harm: Callable[[Proxy], None]) -> Callable[[Network, ChargePoint, random.Random], Heal]:
+    def strike(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+        proxy = WIRES[wire](network, cp)
+        harm(proxy)
+        return proxy.heal
+
+    return strike
+
+
+def _as(way: type[Carrier]) -> Callable[[Proxy], None]:
+    return lambda proxy: proxy.carry_as(way)
+
+
+HARMS: dict[str, Callable[[Proxy], None]] = {
+    "cut": Proxy.reset,
+    "reset": Proxy.reset_once,
+    "half-open": Proxy.open_half,
+    "stall": Proxy.stall,
+    "delay": _as(Delayed),
+    "loss": _as(Lossy),
+    "trickle": _as(Trickle),
+}
+ON_LINES: dict[str, Callable[[Proxy], None]] = {"twice": _as(Twice), "shuffle": _as(Shuffled)}
+
+BREAKS = {
+    this.name: this
+    for this in (
+        Break("kill-central", "central", _kill("central")),
+        Break("kill-monitor", "monitor", _kill("monitor"), (2.5, 4.0), Shows("DISCONNECTED", AT_ONCE)),
+        Break("kill-engine", "engine", _kill("engine"), (2.5, 4.0), Shows("FAULTY", AT_ONCE)),
+        Break("kill-driver", "driver", _kill_driver),
+        Break("kill-broker", "kafka", _kill_broker),
+        Break("freeze-central", "central", _freeze("central"), LONGER_THAN_A_TIMEOUT),
+        Break(
+            "freeze-monitor",
+            "monitor",
+            _freeze("monitor"),
+            LONGER_THAN_A_TIMEOUT,
+            Shows("DISCONNECTED", HEARTBEAT_TIMEOUT_S + SLACK_S),
+        ),
+        Break(
+            "freeze-engine",
+            "engine",
+            _freeze("engine"),
+            LONGER_THAN_A_TIMEOUT,
+            Shows("FAULTY", HEALTH_TIMEOUT_S + SLACK_S),
+        ),
+        Break("freeze-driver", "driver", _freeze_driver),
+        Break("freeze-broker", "kafka", _freeze_broker, LONGER_THAN_A_TIMEOUT),
+        *(
+            Break(f"{harm}-{wire}", wire, _harm(wire, do), long=harm == "half-open" and "kafka" in wire)
+            for wire in WIRES
+            for harm, do in HARMS.items()
+        ),
+        *(
+            Break(f"{harm}-{wire}", wire, _harm(wire, do))
+            for wire in ("monitor-central", "monitor-engine")
+            for harm, do in ON_LINES.items()
+        ),
+    )
+}

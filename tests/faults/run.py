@@ -1,0 +1,211 @@
+"""Breaks real networks at random moments, and compares the books: `python tests/faults/run.py --help`."""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "faults")]
+
+from books import Evidence, wrongs  # noqa: E402
+from breaks import BREAKS, Break, Heal  # noqa: E402
+from evidence import ends, gather  # noqa: E402
+from harness import eventually  # noqa: E402
+from network import ChargePoint, Kafka, Network, some_wishes, wait_until  # noqa: E402
+
+RESULTS = ROOT / ".faults" / "results.jsonl"
+CHARGE_POINTS, DRIVERS, WISHES = 2, 2, 3
+SETTLES_WITHIN_S = 40.0
+
+
+@dataclass
+class Result:
+    """What came of one run."""
+
+    at: str
+    seed: int
+    breaks: list[str]
+    sessions: int
+    energy_wh: int
+    seconds: float
+    wrong: list[str]
+
+    def line(self) -> str:
+        verdict = "ok" if not self.wrong else f"WRONG ({len(self.wrong)})"
+        return (
+            f"seed {self.seed:<11} {' + '.join(self.breaks):<50} {self.sessions:>2} sessions"
+            f" {self.energy_wh:>6} Wh {self.seconds:6.1f} s  {verdict}"
+        )
+
+
+def drawn(seed: int, long: bool) -> list[Break]:
+    """One break, or two that hit different things. Seeds in a row take the breaks of the table in turn."""
+    table = [each for each in BREAKS.values() if long or not each.long]
+    first = table[seed % len(table)]
+    rng = random.Random(f"breaks of {seed}")
+    others = [each for each in table if each.hits != first.hits]
+    return [first] if rng.random() < 0.5 else [first, rng.choice(others)]
+
+
+def run(seed: int, breaks: list[Break], kafka: Kafka, folder: Path) -> Result:
+    """One network, broken and healed; what is in `folder` is its story."""
+    begun_s = time.monotonic()
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    rng = random.Random(seed)
+    begun = ends(kafka.broker.bootstrap)
+    network = Network(
+        f"R{seed % 2**32:x}-{rng.randrange(16**4):04x}", folder, kafka, frozenset(each.hits for each in breaks)
+    )
+    evidence = Evidence()
+    wrong: list[str] = []
+    try:
+        network.start(CHARGE_POINTS)
+        for number in range(1, DRIVERS + 1):
+            network.start_driver(f"D{number}", some_wishes(network, rng, WISHES))
+        network.until(network.is_charging, "somebody charges")
+        wrong += _break(network, breaks, rng)
+        wrong += _settle(network)
+        evidence = gather(network, begun)
+        wrong += wrongs(evidence)
+    except AssertionError as problem:
+        wrong.append(f"the run broke off: {problem}")
+    except Exception:  # noqa: BLE001  # the runner's own fault must not end the campaign, nor pass for success
+        wrong.append(f"the run broke off: {traceback.format_exc()}")
+    finally:
+        network.heal()
+        network.stop()
+    seconds = round(time.monotonic() - begun_s, 1)
+    energy_wh = sum(row["energy_wh"] for row in evidence.sessions)
+    return Result(at, seed, [each.name for each in breaks], len(evidence.sessions), energy_wh, seconds, wrong)
+
+
+def _break(network: Network, breaks: list[Break], rng: random.Random) -> list[str]:
+    """Strike at random moments, one break after the other, and heal each when it has lasted."""
+    now_s = time.monotonic()
+    wrong = []
+    open_ends: list[tuple[float, Heal]] = []
+    for each in breaks:
+        now_s += rng.uniform(0.0, 2.0)
+        wait_until(now_s)
+        cp = _busy(network, rng)
+        struck_s = time.monotonic()
+        heal = each.strike(network, cp, rng)
+        open_ends.append((struck_s + rng.uniform(*each.lasts_s), heal))
+        if each.shows is not None and len(breaks) == 1:
+            try:
+                network.world.until_status(cp.cp_id, each.shows.status, each.shows.within_s)
+            except AssertionError:
+                wrong.append(
+                    f"{each.shows.within_s:g} s after {each.name}, {cp.cp_id} was shown"
+                    f" {network.world.status(cp.cp_id)}, not {each.shows.status}"
+                )
+    for at_s, heal in sorted(open_ends, key=lambda end: end[0]):
+        wait_until(at_s)
+        heal()
+    return wrong
+
+
+def _busy(network: Network, rng: random.Random) -> ChargePoint:
+    """A charge point that charges, if one does."""
+    rows = network.world.rows("SELECT cp_id FROM sessions WHERE ended_at IS NULL")
+    busy = {row["cp_id"] for row in rows}
+    return rng.choice([cp for cp in network.charge_points if cp.cp_id in busy] or network.charge_points)
+
+
+def _settle(network: Network) -> list[str]:
+    """Wait until all is quiet; then each charge point must charge again."""
+    for program in network.drivers:
+        try:
+            program.wait(SETTLES_WITHIN_S)
+        except Exception:  # noqa: BLE001
+            return [
+                f"{program.name} still waits {SETTLES_WITHIN_S:g} s after all was healed",
+                *_unsettled(network),
+            ]
+    if stuck := _unsettled(network):
+        return stuck
+    last = network.start_driver("last", [(cp.cp_id, 0.05) for cp in network.charge_points])
+    code = last.wait(SETTLES_WITHIN_S)
+    wrong = [f"the last charge at each charge point failed: {last.output} {last.log}"] if code else []
+    return [*wrong, *_unsettled(network)]
+
+
+def _unsettled(network: Network) -> list[str]:
+    try:
+        eventually(network.is_settled, "settled", SETTLES_WITHIN_S)
+    except AssertionError:
+        return [f"not settled {SETTLES_WITHIN_S:g} s after all was healed"]
+    return []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0] + ".")
+    parser.add_argument("--runs", type=int, default=20, help="how many networks to break (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, help="of the first run, each next is one more; without it, a random one"
+    )
+    parser.add_argument(
+        "--breaks", help="these, with commas between, in each run; without it, the seed draws them"
+    )
+    parser.add_argument("--short", action="store_true", help="without the breaks that take a minute or more")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the files of every run, not of those alone that fail"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="where to append them (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    unknown = set((arguments.breaks or "").split(",")) - BREAKS.keys() - {""}
+    if unknown:
+        parser.error(f"there is no break {', '.join(sorted(unknown))}; there are {', '.join(BREAKS)}")
+    first = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**31)
+    folder = Path(tempfile.mkdtemp(prefix="evcharge-faults-"))
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    kafka = Kafka(folder / "kafka")
+    verdicts: Counter[tuple[str, bool]] = Counter()
+    try:
+        for seed in range(first, first + arguments.runs):
+            breaks = (
+                [BREAKS[name] for name in arguments.breaks.split(",")]
+                if arguments.breaks
+                else drawn(seed, not arguments.short)
+            )
+            place = folder / str(seed)
+            place.mkdir()
+            result = run(seed, breaks, kafka, place)
+            with arguments.results.open("a") as results:
+                results.write(json.dumps(asdict(result)) + "\n")
+            print(result.line(), flush=True)
+            verdicts.update((name, not result.wrong) for name in result.breaks)
+            if result.wrong:
+                print(*(f"    {sentence}" for sentence in result.wrong), sep="\n")
+                names = ",".join(result.breaks)
+                print(
+                    f"    again: make faults RUNS=1 SEED={seed} BREAKS={names}\n    its files: {place}", flush=True
+                )
+            elif not arguments.keep:
+                shutil.rmtree(place)
+    finally:
+        kafka.close()
+    print()
+    for name in BREAKS:
+        good, bad = verdicts[name, True], verdicts[name, False]
+        if good + bad:
+            print(f"{name:<28} {good + bad:>4} runs {bad:>4} wrong")
+    failed = any(not good for _, good in verdicts)
+    if not failed and not arguments.keep:
+        shutil.rmtree(folder)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
