@@ -1,11 +1,13 @@
 """A driver in nothing but the documented protocol (docs/protocol.md), confluent-kafka and the standard library.
 
-    python examples/driver.py KAFKA DRIVER_ID CP_ID KWH
+    EVCHARGE_KEY=… python examples/driver.py KAFKA DRIVER_ID CP_ID KWH
 
 Asks for a charge, prints how it goes, and ends with its receipt: exit code 0 if it was completed, else 1.
 """
 
+import hmac
 import json
+import os
 import sys
 import time
 import zlib
@@ -31,6 +33,10 @@ def run(kafka: str, driver_id: str, cp_id: str, kwh: str) -> bool:
 
     envelope = {"type": "charge_request", "message_id": str(uuid4()), "timestamp": datetime.now(UTC).isoformat()}
     request = {**envelope, "driver_id": driver_id, "cp_id": cp_id, "energy_wh": round(float(kwh) * 1000)}
+    value = json.dumps(request).encode()
+    key = os.environ.get("EVCHARGE_KEY", "")  # what `evcharge drivers add` printed
+    signature = hmac.new(key.encode(), value, "sha256").hexdigest()
+    headers = {"evcharge-hmac-sha256": signature.encode()} if key else {}
     producer = Producer({**cluster, "acks": "all"})
     session_id = None
     give_up_at = time.monotonic() + TIMEOUT_S
@@ -39,7 +45,9 @@ def run(kafka: str, driver_id: str, cp_id: str, kwh: str) -> bool:
         if session_id is None and time.monotonic() >= give_up_at:
             sys.exit(f"Central has not answered within {TIMEOUT_S} s.")
         if session_id is None and time.monotonic() >= ask_at:
-            producer.produce("driver_charge_requests", key=cp_id, value=json.dumps(request))  # each time the same
+            producer.produce(
+                "driver_charge_requests", key=cp_id, value=value, headers=headers
+            )  # each time the same
             producer.flush(1)
             ask_at += REPEAT_S
         record = consumer.poll(0.5)

@@ -522,6 +522,17 @@ def driver(
     ] = None,
     json: options.Json = False,
     timeout: options.Timeout = 30.0,
+    key: Annotated[
+        str,
+        options.option(
+            "--key",
+            "The key that `evcharge drivers add` printed; better in EVCHARGE_KEY, where no list of processes"
+            " shows it.",
+            show_default=False,
+            parser=options.parse_text,
+            metavar="KEY",
+        ),
+    ] = "",
     kafka: options.Kafka = "localhost:9092",
     trace: options.Trace = None,
     log_level: options.LogLevel = "warning",
@@ -559,7 +570,7 @@ def driver(
 
         async def work() -> int:
             async with link.opened([driver_id]):
-                outcome = await act(Driver(driver_id, link), stop)
+                outcome = await act(Driver(driver_id, link, key), stop)
             if outcome is None:
                 return 0
             typer.echo(answers.as_json(outcome.data) if json else outcome.text)
@@ -754,17 +765,23 @@ def cp_remove(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge
 
 @drivers_app.command("add")
 def drivers_add(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
-    """Serve a driver."""
-    _registry(db).add_driver(driver_id, _me(), clock.now().utc)
-    typer.echo(f"added: {driver_id}")
+    """Serve a driver; prints its key, this once."""
+    key = new_key()
+    _registry(db).add_driver(driver_id, key, _me(), clock.now().utc)
+    typer.echo(key)
+    typer.echo(f"This is the key of {driver_id}, which it signs with; it cannot be shown again.", err=True)
 
 
 @drivers_app.command("list")
 def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
     """The drivers, and since when they are served."""
     rows: list[dict[str, object]] = [
-        {"driver_id": driver_id, "added_at": added_at.isoformat(timespec="seconds")}
-        for driver_id, added_at in _registry(db).drivers()
+        {
+            "driver_id": row.driver_id,
+            "added_at": row.added_at.isoformat(timespec="seconds"),
+            "has_key": row.has_key,
+        }
+        for row in _registry(db).drivers()
     ]
     _print_rows(rows, json, "no driver has been added")
 

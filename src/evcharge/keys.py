@@ -1,4 +1,4 @@
-"""The one place that makes secrets: keys of charge points, tokens of operators."""
+"""The one place that makes secrets: keys of charge points and drivers, tokens of operators."""
 
 import secrets
 
@@ -6,5 +6,5 @@ KEY_BYTES = 32
 
 
 def new_key() -> str:
-    """A text that nobody guesses; only its hash is stored."""
+    """A text that nobody guesses."""
     return secrets.token_urlsafe(KEY_BYTES)

@@ -28,7 +28,14 @@ from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
 from evcharge.domain.session import SessionStatus
 from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
-from evcharge.errors import ChargePointBusy, ChargePointUnavailable, DriverBusy, UsageError, WireError
+from evcharge.errors import (
+    ChargePointBusy,
+    ChargePointUnavailable,
+    DriverBusy,
+    UnknownDriver,
+    UsageError,
+    WireError,
+)
 from evcharge.fleet import Fleet, FleetConfig
 from evcharge.protocol.messages import ChargeCompletionResponse, is_id
 from evcharge.transport.kafka import Publisher
@@ -316,6 +323,10 @@ class Replay:
                     missing -= {cp.cp_id for cp in await watcher.charge_points()}
                     if missing:
                         await asyncio.sleep(RETRY_S)
+        except UnknownDriver:
+            raise UsageError(
+                "this Central does not admit whom nobody has added; it needs --open-registration"
+            ) from None
         except TimeoutError:
             raise ChildFailed(
                 f"{len(missing)} of {len(set(cp_ids))} charge points were not ready within {READY_TIMEOUT_S:g} s;"

@@ -1,5 +1,6 @@
 """The two example programs, which know nothing but the documented protocol, against the real system."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,14 @@ from harness import Program, World, eventually
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def start(world: World, name: str, *arguments: str) -> Program:
+def start(world: World, name: str, *arguments: str, key: str = "") -> Program:
     with (world.folder / f"{name}.out").open("w") as out, (world.folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-u", str(EXAMPLES / f"{name}.py"), *arguments], stdout=out, stderr=log, text=True
+            [sys.executable, "-u", str(EXAMPLES / f"{name}.py"), *arguments],
+            stdout=out,
+            stderr=log,
+            text=True,
+            env=os.environ | {"EVCHARGE_KEY": key},
         )
     program = Program(name, world.folder, process)
     world.programs.append(program)
@@ -40,6 +45,20 @@ def test_the_examples_charge_with_each_other_and_with_the_real_programs(world: W
     central.kill()
     assert charge_point.wait() == 1
     assert "Central has closed the connection" in charge_point.log
+
+
+def test_the_example_driver_needs_its_key(world: World) -> None:
+    add = world.start("add", "drivers", "add", "ana", "--db", "evcharge.db")
+    assert add.wait() == 0
+    central = world.central()
+    start(world, "charge_point", "127.0.0.1", str(central.port), "EXAMPLE-1")
+    world.until_status("EXAMPLE-1", "ACTIVE")
+    without = start(world, "driver", world.kafka, "ana", "EXAMPLE-1", "0.1")
+    assert without.wait() == 1
+    assert "authentication_failed" in without.output
+    signed = start(world, "driver", world.kafka, "ana", "EXAMPLE-1", "0.1", key=add.output.strip())
+    assert signed.wait() == 0, signed.log
+    assert "completed: 100 Wh" in signed.output
 
 
 def test_the_example_charge_point_needs_its_key(world: World) -> None:

@@ -237,17 +237,26 @@ def test_drivers_are_added_and_removed(world: World) -> None:
     assert "there is no driver ana" in world.ask("ana", "charge", "CP001", code=1)
     start = operator.post("/v1/charge-points/CP001/start", json={"driver_id": "ana"})
     assert problem(start, 404) == "unknown_driver"
+    keys = {}
     for driver_id in ("ana", "bo", "cy"):
-        assert ok(operator.post("/v1/drivers", json={"driver_id": driver_id}), 201) == {"driver_id": driver_id}
+        added = ok(operator.post("/v1/drivers", json={"driver_id": driver_id}), 201)
+        assert added["driver_id"] == driver_id
+        keys[driver_id] = added["key"]
     assert problem(operator.post("/v1/drivers", json={"driver_id": "ana"}), 409) == "already_there"
-    assert world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait")["energy_wh"] == 100
+    assert "the record is not signed" in world.ask("ana", "charge", "CP001", code=1)
+    assert "the signature is not ana's" in world.ask("ana", "charge", "CP001", "--key", keys["bo"], code=1)
+    by_ana = ("--key", keys["ana"])
+    assert world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait", *by_ana)["energy_wh"] == 100
+    assert len(world.ask("ana", "history", *by_ana)) == 1
     page = ok(operator.get("/v1/drivers", params={"limit": 2}))
     assert [row["driver_id"] for row in page["drivers"]] == ["ana", "bo"]
     page = ok(operator.get("/v1/drivers", params={"limit": 2, "after": page["next_after"]}))
     assert ([row["driver_id"] for row in page["drivers"]], page["next_after"]) == (["cy"], None)
     assert operator.delete("/v1/drivers/ana").status_code == 204
-    assert "there is no driver ana" in world.ask("ana", "charge", "CP001", code=1)
+    assert "there is no driver ana" in world.ask("ana", "list", *by_ana, code=1)
     assert problem(operator.delete("/v1/drivers/ana"), 404) == "not_there"
+    told = central.log + central.output + "".join(map(str, central.trace()))
+    assert not [key for key in keys.values() if key in told]
 
 
 def test_each_change_is_in_the_audit_whichever_way_it_was_made(world: World) -> None:

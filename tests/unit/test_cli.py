@@ -513,14 +513,22 @@ def test_a_charge_point_is_not_added_twice(run: Run) -> None:
 
 def test_drivers_are_added_listed_and_removed(run: Run) -> None:
     assert run("drivers", "list").out == "no driver has been added\n"
-    assert run("drivers", "add", "D1").out == "added: D1\n"
-    assert run("drivers", "list").out.startswith("driver_id=D1  added_at=")
+    added = run("drivers", "add", "D1")
+    key = added.out.strip()
+    assert len(key) >= 43
+    assert "cannot be shown again" in added.err
+    listed = run("drivers", "list").out
+    assert listed.startswith("driver_id=D1  added_at=")
+    assert listed.endswith("has_key=True\n")
+    assert key not in listed
     done = run("drivers", "add", "D1")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("evcharge: error: the driver D1 is there already")
     assert run("drivers", "remove", "D1").out == "removed: D1\n"
     assert run("drivers", "list").out == "no driver has been added\n"
-    assert run("drivers", "add", "D1").code == 0
+    again = run("drivers", "add", "D1")
+    assert again.code == 0
+    assert again.out.strip() not in ("", key)
 
 
 def test_drivers_as_json(run: Run) -> None:

@@ -20,6 +20,7 @@ from evcharge.protocol.operators import (
     ChargePointKey,
     ChargePointNow,
     ChargePointPage,
+    DriverKey,
     DriverPage,
     FaultPage,
     Health,
@@ -167,8 +168,8 @@ class DeskClient:
     async def remove_charge_point(self, cp_id: str) -> None:
         await self._send("DELETE", f"/v1/charge-points/{cp_id}", None, {})
 
-    async def add_driver(self, driver_id: str) -> None:
-        await self._ask("POST", "/v1/drivers", NewDriver, NewDriver(driver_id=driver_id))
+    async def add_driver(self, driver_id: str) -> DriverKey:
+        return await self._ask("POST", "/v1/drivers", DriverKey, NewDriver(driver_id=driver_id))
 
     async def remove_driver(self, driver_id: str) -> None:
         await self._send("DELETE", f"/v1/drivers/{driver_id}", None, {})

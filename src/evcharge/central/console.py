@@ -404,8 +404,8 @@ class AdminCLI:
     async def _add(self, words: list[str]) -> str:
         kind, name = kind_and_id(words, "add")
         if kind == "driver":
-            await self._desk.add_driver(name)
-            return f"added: driver {name}"
+            added = await self._desk.add_driver(name)
+            return f"added: driver {name}; its key, which cannot be shown again: {added.key}"
         key = await self._desk.add_charge_point(name)
         return f"added: charge point {name}; its key, which is not stored and cannot be shown again: {key.key}"
 

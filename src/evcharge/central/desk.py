@@ -29,6 +29,7 @@ from evcharge.protocol.operators import (
     ChargePointKey,
     ChargePointNow,
     ChargePointPage,
+    DriverKey,
     DriverPage,
     DriverRow,
     FaultPage,
@@ -137,7 +138,9 @@ class Desk:
 
     async def drivers(self, after: str = "", limit: int = 100) -> DriverPage:
         found = await self._in_thread(self.registry.drivers, after, limit + 1)
-        page = [DriverRow(driver_id=driver_id, added_at=added_at) for driver_id, added_at in found[:limit]]
+        page = [
+            DriverRow(driver_id=row.driver_id, added_at=row.added_at, has_key=row.has_key) for row in found[:limit]
+        ]
         return DriverPage(drivers=page, next_after=page[-1].driver_id if len(found) > limit else None)
 
     async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
@@ -238,9 +241,11 @@ class Desk:
         with suppress(NotDecided):
             await self.order(self.actor, Reread(cp_id))
 
-    async def add_driver(self, driver_id: str) -> None:
+    async def add_driver(self, driver_id: str) -> DriverKey:
         """Raises `AlreadyThere`."""
-        await self._write(self.registry.add_driver, driver_id, self.actor, clock.now().utc)
+        key = new_key()
+        await self._write(self.registry.add_driver, driver_id, key, self.actor, clock.now().utc)
+        return DriverKey(driver_id=driver_id, key=key)
 
     async def remove_driver(self, driver_id: str) -> None:
         """Raises `NotThere`."""

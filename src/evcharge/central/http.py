@@ -42,6 +42,7 @@ from evcharge.protocol.operators import (
     ChargePointKey,
     ChargePointNow,
     ChargePointPage,
+    DriverKey,
     DriverPage,
     FaultPage,
     Health,
@@ -336,10 +337,14 @@ async def remove_charge_point(desk: TheDesk, cp_id: IdInPath) -> None:
     await desk.remove_charge_point(cp_id)
 
 
-@post("/drivers", summary="Serve a driver", guards=OPERATORS, responses=problems(403, 409))
-async def add_driver(desk: TheDesk, data: JSONBody[NewDriver]) -> NewDriver:
-    await desk.add_driver(data.driver_id)
-    return data
+@post(
+    "/drivers",
+    summary="Serve a driver; answers with its key, this once",
+    guards=OPERATORS,
+    responses=problems(403, 409),
+)
+async def add_driver(desk: TheDesk, data: JSONBody[NewDriver]) -> DriverKey:
+    return await desk.add_driver(data.driver_id)
 
 
 @delete(

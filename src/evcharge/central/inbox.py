@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from evcharge.domain.decisions import Input
-from evcharge.transport.kafka import Received
+from evcharge.protocol.records import Received
 
 MAX_ITEMS = 1000
 

@@ -53,13 +53,14 @@ from evcharge.protocol.messages import (
     Undecodable,
 )
 from evcharge.protocol.operators import Changes, Event
+from evcharge.protocol.records import Received
 from evcharge.protocol.topics import FROM_DRIVERS, TO_CENTRAL, Topic
 from evcharge.storage.books import Books
 from evcharge.storage.database import locked
 from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
-from evcharge.transport.kafka import Cluster, Publisher, Received, Subscriber
+from evcharge.transport.kafka import Cluster, Publisher, Subscriber
 from evcharge.transport.offsets import OffsetTracker, Ticket
 from evcharge.transport.tcp import Address, Link, port_of, serve
 from evcharge.transport.trace import Trace
@@ -337,12 +338,11 @@ class Central:
     def _decode(self, records: list[Received], inputs: list[Input], rejects: Decisions) -> None:
         for record in records:
             try:
-                inputs.append(FromKafka(Topic(record.topic), messages.decode(record.value)))
+                inputs.append(FromKafka(record, messages.decode(record.value)))
             except Undecodable as bad:
                 self.metrics.counts[bad.error.code] += 1
-                where = f"{record.topic}[{record.partition}]@{record.offset}"
                 kind = (record.topic, bad.error.code)
-                self._warn("bad_record", kind, record=where, code=bad.error.code, reason=str(bad))
+                self._warn("bad_record", kind, record=record.place, code=bad.error.code, reason=str(bad))
                 if bad.driver_id is not None and record.topic in FROM_DRIVERS:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
                     rejects.records.append(Record(bad.driver_id, reply))
@@ -407,6 +407,9 @@ class Central:
         self.metrics.sent.update(("kafka", type(record.message)) for record in decisions.records)
 
     def _tell(self, note: Note) -> None:
+        if note.kind is not None:
+            self._warn(note.event, note.kind, **note.fields)
+            return
         (self._log.error if note.event == "bug" else self._log.info)(note.event, **note.fields)
         self._events.append(Event(at=clock.now().utc, event=note.event, fields=note.fields))
 

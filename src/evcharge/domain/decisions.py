@@ -10,6 +10,7 @@ from evcharge.domain.commands import Actor, AuditEntry, Command
 from evcharge.domain.session import Session, SessionStatus
 from evcharge.errors import WireError
 from evcharge.protocol.messages import ChargingData, ChargingHistoryRequest, Message
+from evcharge.protocol.records import Received
 from evcharge.protocol.topics import Topic
 
 BILLED_WH = "billed_wh"
@@ -49,10 +50,14 @@ class MonitorGone:
 
 @dataclass(frozen=True, slots=True)
 class FromKafka:
-    """A record on a topic."""
+    """A record, and the message that it holds."""
 
-    topic: Topic
+    record: Received
     message: Message
+
+    @property
+    def topic(self) -> Topic:
+        return Topic(self.record.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Known:
     answers: dict[UUID, Message] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     charge_points: dict[str, ChargePoint] = field(default_factory=dict)
-    drivers: set[str] = field(default_factory=set)
+    drivers: dict[str, str | None] = field(default_factory=dict)
+    """By their ids, with their keys; None has who was admitted without one."""
     removed_drivers: set[str] = field(default_factory=set)
 
 
@@ -164,10 +170,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that happened, for the log and the operator's event list."""
+    """Something that happened, for the log and the operator's event list.
+
+    What a stranger can make happen as often as he likes has a `kind`: of each kind it is said once a while.
+    """
 
     event: str
     fields: dict[str, object]
+    kind: object = None
 
 
 @dataclass(frozen=True, slots=True)

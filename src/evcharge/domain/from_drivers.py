@@ -9,6 +9,7 @@ from evcharge.domain.replies import start_command, status_of, stop_command
 from evcharge.domain.session import Session
 from evcharge.domain.status import Status
 from evcharge.errors import (
+    AuthenticationFailed,
     ChargePointBusy,
     ChargePointFaulty,
     ChargePointUnavailable,
@@ -30,14 +31,52 @@ from evcharge.protocol.messages import (
     ChargingHistoryRequest,
     ChargingStatusRequest,
     CpInfo,
+    DriverRequest,
     Message,
     StopChargingRequest,
     StopChargingResponse,
     derived_id,
 )
+from evcharge.protocol.records import SIGNATURE_HEADER, Received, is_signed
 
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
+
+
+def impostor(net: "Network", record: Received, request: DriverRequest) -> WireError | None:
+    """Why this record is not taken for the driver's word; None if it is.
+
+    A charge that is asked for at a charge point does not come here: the charge point vouches for its driver.
+    """
+    driver_id = request.driver_id
+    if driver_id in net.known.removed_drivers:
+        return UnknownDriver(f"there is no driver {driver_id}")
+    key = net.known.drivers.get(driver_id)
+    if key is not None:
+        if is_signed(record, key):
+            return _of_another(net, request)
+        if record.header(SIGNATURE_HEADER) is None:
+            return AuthenticationFailed(
+                f"the record is not signed: {driver_id} has a key, so the header {SIGNATURE_HEADER} is needed"
+            )
+        return AuthenticationFailed(f"the signature is not {driver_id}'s: its key, or what was signed, is another")
+    if net.policy.open_registration:
+        return _of_another(net, request)
+    if driver_id in net.known.drivers:
+        return AuthenticationFailed(
+            f"{driver_id} was added without a key; its operator must remove {driver_id} and add it again"
+        )
+    return UnknownDriver(f"there is no driver {driver_id}")
+
+
+def _of_another(net: "Network", request: DriverRequest) -> WireError | None:
+    """Whether the `message_id` is that of another driver's request, whose answer is nobody else's business."""
+    answer = net.known.answers.get(request.message_id)
+    session = session_of_request(net, request) if isinstance(request, ChargeRequest) else None
+    owners = {getattr(answer, "driver_id", request.driver_id), session.driver_id if session else request.driver_id}
+    if owners == {request.driver_id}:
+        return None
+    return NotYours(f"the message_id {request.message_id} is that of another driver's request")
 
 
 def on_charge_request(net: "Network", request: ChargeRequest, connection: int | None, now: Instant) -> None:
@@ -99,11 +138,11 @@ def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> Charg
 
 
 def _check_age(net: "Network", request: Message, now: Instant) -> None:
-    age_s = (now.utc - request.timestamp).total_seconds()
-    if age_s > net.policy.request_max_age_s:
-        raise RequestExpired(
-            f"the request was made {age_s:.0f} s ago; older than {net.policy.request_max_age_s:g} s is refused"
-        )
+    age_s, limit_s = (now.utc - request.timestamp).total_seconds(), net.policy.request_max_age_s
+    if age_s > limit_s:
+        raise RequestExpired(f"the request was made {age_s:.0f} s ago; older than {limit_s:g} s is refused")
+    if -age_s > limit_s:
+        raise RequestExpired(f"the request is dated {-age_s:.0f} s ahead of Central's clock; set the clock right")
 
 
 def _check_driver(net: "Network", driver_id: str) -> None:
@@ -111,7 +150,7 @@ def _check_driver(net: "Network", driver_id: str) -> None:
         return
     if not net.policy.open_registration or driver_id in net.known.removed_drivers:
         raise UnknownDriver(f"there is no driver {driver_id}")
-    net.known.drivers.add(driver_id)
+    net.known.drivers[driver_id] = None
     net.out.drivers.add(driver_id)
 
 
@@ -165,6 +204,7 @@ def request_stop(net: "Network", session: Session, now: Instant) -> str | None:
 
 
 def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: int | None, now: Instant) -> None:
+    _check_age(net, request, now)
     page: list[CpInfo] = []
     next_after = None
     for cp_id in net.cp_ids[bisect_right(net.cp_ids, request.after) :]:
@@ -198,6 +238,7 @@ def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: i
 def on_status_request(
     net: "Network", request: ChargingStatusRequest, connection: int | None, now: Instant
 ) -> None:
+    _check_age(net, request, now)
     session = net.session_of.get(request.driver_id)
     if session is None:
         raise NoOpenSession(f"{request.driver_id} has no charge running")
@@ -207,4 +248,5 @@ def on_status_request(
 def on_history_request(
     net: "Network", request: ChargingHistoryRequest, connection: int | None, now: Instant
 ) -> None:
+    _check_age(net, request, now)
     net.out.histories.append(request)

@@ -40,6 +40,7 @@ from evcharge.domain.decisions import (
     ended_as,
 )
 from evcharge.domain.faults import CONNECTION_LOST
+from evcharge.domain.from_drivers import impostor
 from evcharge.domain.instant import Instant
 from evcharge.domain.replies import receipt_of, refusal_of, status_of, stop_command
 from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES, OPERATOR_ROUTES, Routes
@@ -62,12 +63,14 @@ from evcharge.protocol.messages import (
     ChargeCompletionResponse,
     ChargeRequest,
     ChargingData,
+    DriverRequest,
     ErrorResponse,
     Message,
     RegisterRequest,
     StopChargingRequest,
     derived_id,
 )
+from evcharge.protocol.records import Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,12 @@ class Network:
         wanted = Wanted()
         for item in inputs:
             match item:
-                case FromMonitor(message=message) | FromKafka(message=message):
+                case FromMonitor(message=message):
                     self._want(message, wanted)
+                case FromKafka(message=message):
+                    self._want(message, wanted)
+                    if isinstance(message, DriverRequest):
+                        wanted.drivers.add(message.driver_id)
                 case FromOperator(command=StartCharge(request)):
                     self._want(request, wanted)
                 case FromOperator(command=Reread(cp_id)):
@@ -159,8 +166,8 @@ class Network:
             match item:
                 case FromMonitor(connection, message):
                     self._route(MONITOR_ROUTES, message, connection, now)
-                case FromKafka(topic, message):
-                    self._route(KAFKA_ROUTES[topic], message, None, now)
+                case FromKafka():
+                    self._take_record(item, now)
                 case MonitorCame(connection):
                     self.unregistered.add(connection)
                     deadline_s = now.monotonic_s + self.policy.registration_timeout_s
@@ -184,6 +191,27 @@ class Network:
     @property
     def next_deadline_s(self) -> float | None:
         return self._deadlines[0][0] if self._deadlines else None
+
+    def _take_record(self, item: FromKafka, now: Instant) -> None:
+        message = item.message
+        if isinstance(message, DriverRequest):
+            error = impostor(self, item.record, message)
+            if error is not None:
+                self._turn_away(item.record, message, error, now)
+                return
+        self._route(KAFKA_ROUTES[item.topic], message, None, now)
+
+    def _turn_away(self, record: Received, request: DriverRequest, error: WireError, now: Instant) -> None:
+        """Answered, but not remembered, as with a stranger on TCP; nor is what was remembered repeated."""
+        self.count(error.code)
+        fields: dict[str, object] = {
+            "code": error.code,
+            "reason": str(error),
+            "message": messages.type_name(request),
+            "record": record.place,
+        }
+        self.out.notes.append(Note("refused", fields, kind=(error.code, request.driver_id)))
+        self.out.records.append(Record(request.driver_id, refusal_of(request, error, now)))
 
     def _route(self, routes: "Routes", message: Message, connection: int | None, now: Instant) -> None:
         if connection is not None:

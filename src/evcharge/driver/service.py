@@ -33,8 +33,9 @@ from evcharge.protocol.messages import (
     Verdict,
     new_id,
 )
+from evcharge.protocol.records import SIGNATURE_HEADER, Received, signature_of
 from evcharge.protocol.topics import Topic, partition_of
-from evcharge.transport.kafka import Cluster, Publisher, Received, Subscriber
+from evcharge.transport.kafka import Cluster, Publisher, Subscriber
 from evcharge.transport.trace import Trace
 
 REPEAT_S = 5.0
@@ -131,17 +132,21 @@ class DriverLink:
     def listen(self, driver_id: str, listener: Callable[[Message], None]) -> None:
         self._listeners[driver_id] = listener
 
-    async def ask(self, topic: Topic, key: str, request: Message, answer_type: type[R]) -> R:
+    async def ask(
+        self, topic: Topic, record_key: str, request: Message, answer_type: type[R], signing_key: str
+    ) -> R:
         """Central's answer; asked again, with the same `message_id`, until it comes.
 
         Raises the `WireError` of an `error_response`, or `NoAnswer` after the timeout.
         """
         asked: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[request.message_id] = asked
+        value = messages.encode(request)
+        headers = {SIGNATURE_HEADER: signature_of(value, signing_key)} if signing_key else {}
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
-                    self._publisher.publish(topic, key, messages.encode(request))
+                    self._publisher.publish(topic, record_key, value, headers=headers)
                     done, _ = await asyncio.wait([asked], timeout=REPEAT_S)
                     if done:
                         break
@@ -159,13 +164,17 @@ class DriverLink:
 
 
 class Driver:
-    """One driver. Refusals are raised as the `WireError` of their code."""
+    """One driver, who signs with `key`, if there is one. Refusals are raised as the `WireError` of their code."""
 
-    def __init__(self, driver_id: str, link: DriverLink) -> None:
+    def __init__(self, driver_id: str, link: DriverLink, key: str = "") -> None:
         self.driver_id = driver_id
         self._link = link
+        self._key = key
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         link.listen(driver_id, self._heard.put_nowait)
+
+    async def _ask(self, topic: Topic, record_key: str, request: Message, answer_type: type[R]) -> R:
+        return await self._link.ask(topic, record_key, request, answer_type, self._key)
 
     async def charge_points(self, everything: bool = False, most: int | None = None) -> list[CpInfo]:
         """Those where a charge can start now, or all, in order of their ids; some more than `most` at the most."""
@@ -179,7 +188,7 @@ class Driver:
                 all=everything,
                 after=after,
             )
-            page = await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, AvailableCpsResponse)
+            page = await self._ask(Topic.CPS_REQUESTS, self.driver_id, request, AvailableCpsResponse)
             found += page.charge_points
             after = page.next_after
         return found
@@ -192,13 +201,13 @@ class Driver:
             cp_id=cp_id,
             energy_wh=energy_wh,
         )
-        answer = await self._link.ask(Topic.CHARGE_REQUESTS, cp_id, request, ChargeRequestResponse)
+        answer = await self._ask(Topic.CHARGE_REQUESTS, cp_id, request, ChargeRequestResponse)
         return _accepted(answer)
 
     async def status(self) -> ChargingStatusUpdate:
         """The charge that runs; raises `NoOpenSession` if none does."""
         request = ChargingStatusRequest(message_id=new_id(), timestamp=clock.now().utc, driver_id=self.driver_id)
-        return await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingStatusUpdate)
+        return await self._ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingStatusUpdate)
 
     async def stop(self) -> StopChargingResponse:
         """Stop the charge that runs; raises `NoOpenSession` if none does."""
@@ -210,7 +219,7 @@ class Driver:
             cp_id=running.cp_id,
             session_id=running.session_id,
         )
-        answer = await self._link.ask(Topic.STOP_REQUESTS, running.cp_id, request, StopChargingResponse)
+        answer = await self._ask(Topic.STOP_REQUESTS, running.cp_id, request, StopChargingResponse)
         return _accepted(answer)
 
     async def history(self, limit: int) -> list[PastSession]:
@@ -225,7 +234,7 @@ class Driver:
                 before=before,
                 limit=min(limit - len(found), messages.MAX_PAGE),
             )
-            page = await self._link.ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingHistoryResponse)
+            page = await self._ask(Topic.CPS_REQUESTS, self.driver_id, request, ChargingHistoryResponse)
             found += page.sessions
             before = page.next_before
             if before is None:
@@ -273,14 +282,14 @@ class Driver:
             running = await self.status()
         except NoOpenSession:
             pass
-        except NoAnswer:
+        except (NoAnswer, WireError):
             return None
         else:
             if running.session_id == session_id:
                 return None
         try:
             past_sessions = await self.history(messages.MAX_PAGE)
-        except NoAnswer:
+        except (NoAnswer, WireError):
             return None
         for past in past_sessions:
             if past.session_id == session_id:
@@ -313,6 +322,8 @@ async def a_central_answers(kafka: str, log: FilteringBoundLogger) -> bool:
             await Driver(driver_id, link).charge_points()
     except NoAnswer:
         return False
+    except WireError:
+        pass  # It does not know this driver, which is an answer, too.
     return True
 
 

@@ -323,6 +323,12 @@ class ChargingHistoryResponse(Reply, frozen=True, kw_only=True, tag="charging_hi
 # Anyone to anyone
 
 
+DriverRequest = (
+    ChargeRequest | StopChargingRequest | AvailableCpsRequest | ChargingStatusRequest | ChargingHistoryRequest
+)
+"""What a driver says, and signs."""
+
+
 class ErrorResponse(Reply, frozen=True, kw_only=True, tag="error_response"):
     """`in_reply_to` is the `message_id` of the message at fault, where it could be read."""
 

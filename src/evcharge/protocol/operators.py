@@ -136,8 +136,11 @@ class MeterValuePage(Shape, frozen=True, kw_only=True):
 
 
 class DriverRow(Shape, frozen=True, kw_only=True):
+    """Without a key only an open registration serves the driver."""
+
     driver_id: Id
     added_at: datetime
+    has_key: bool
 
 
 class DriverPage(Shape, frozen=True, kw_only=True):
@@ -288,6 +291,13 @@ class ChargePointKey(Shape, frozen=True, kw_only=True):
 
 class NewDriver(Order, frozen=True, kw_only=True):
     driver_id: HttpId
+
+
+class DriverKey(Shape, frozen=True, kw_only=True):
+    """What the driver signs with; it cannot be had again."""
+
+    driver_id: Id
+    key: str
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alembic import command
@@ -29,6 +29,7 @@ def open_database(path: Path) -> Engine:
             raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
     except PermissionError as problem:
         raise DatabaseUnusable(f"the database {path} cannot be used: {problem.strerror}") from None
+    _make_private(path)
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
         up_to_date = _is_ours_and_up_to_date(engine, path)
@@ -47,6 +48,12 @@ def open_database(path: Path) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """A new file for its owner alone: it holds the drivers' keys. SQLite gives its side files the same mode."""
+    with suppress(OSError):  # It is there already, or SQLite will say why it cannot be made.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def writing(engine: Engine) -> Engine:

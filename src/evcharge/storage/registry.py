@@ -25,6 +25,15 @@ class Token:
     added_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """One that is served. Without a key it was admitted by open registration, or by an older evcharge."""
+
+    driver_id: str
+    added_at: datetime
+    has_key: bool
+
+
 class Registry:
     """May be used from any thread, and by another process while Central runs. Raises `DatabaseUnusable`."""
 
@@ -52,16 +61,19 @@ class Registry:
             _remove(connection, schema.charge_points, ("cp_id", cp_id), {"key_hash": None}, problem)
             write_audit(connection, [AuditEntry(actor, "remove charge point", cp_id, {}, None)], now)
 
-    def add_driver(self, driver_id: str, actor: Actor, now: datetime) -> None:
-        """Serve the driver; one that was removed comes back with the history. Raises `AlreadyThere`."""
+    def add_driver(self, driver_id: str, key: str, actor: Actor, now: datetime) -> None:
+        """Serve the driver; one that was removed comes back with the new key and the history.
+
+        Raises `AlreadyThere`.
+        """
         with changing(self._engine) as connection:
             _add(
                 connection,
                 schema.drivers,
                 ("driver_id", driver_id),
-                {},
+                {"key": key},
                 {"added_at": now},
-                f"the driver {driver_id} is there already; nothing has changed",
+                f"the driver {driver_id} is there already; remove it first to give it a new key",
             )
             write_audit(connection, [AuditEntry(actor, "add driver", driver_id, None, {})], now)
 
@@ -69,20 +81,20 @@ class Registry:
         """Refuse the driver's requests from now on; the history stays. Raises `NotThere`."""
         with changing(self._engine) as connection:
             problem = f"there is no driver {driver_id}"
-            _remove(connection, schema.drivers, ("driver_id", driver_id), {}, problem)
+            _remove(connection, schema.drivers, ("driver_id", driver_id), {"key": None}, problem)
             write_audit(connection, [AuditEntry(actor, "remove driver", driver_id, {}, None)], now)
 
-    def drivers(self, after: str = "", limit: int | None = None) -> list[tuple[str, datetime]]:
-        """Id and time of addition of those that have not been removed, in order of their ids."""
+    def drivers(self, after: str = "", limit: int | None = None) -> list[Driver]:
+        """Those that have not been removed, in order of their ids."""
         drivers = schema.drivers
         query = (
-            select(drivers.c.driver_id, drivers.c.added_at)
+            select(drivers.c.driver_id, drivers.c.added_at, drivers.c.key.is_not(None).label("has_key"))
             .where(drivers.c.removed.is_(False), drivers.c.driver_id > after)
             .order_by(drivers.c.driver_id)
             .limit(limit)
         )
         with reading(self._engine) as connection:
-            return [(row.driver_id, row.added_at) for row in connection.execute(query)]
+            return [Driver(row.driver_id, row.added_at, row.has_key) for row in connection.execute(query)]
 
     def add_token(self, name: str, role: Role, token_hash: str, actor: Actor, now: datetime) -> None:
         """Raises `AlreadyThere`."""

@@ -94,6 +94,8 @@ drivers = Table(
     Column("driver_id", String(64), primary_key=True),
     Column("added_at", UtcDateTime, nullable=False),
     Column("removed", Boolean, nullable=False, default=False),
+    # As it is, not hashed: Central computes signatures with it. Null: admitted by open registration.
+    Column("key", String(64)),
 )
 
 sessions = Table(

@@ -104,7 +104,10 @@ class Store:
                     known.charge_points[row.cp_id] = _charge_point(row)
             for ids in _chunks(wanted.drivers):
                 for row in connection.execute(select(drivers).where(drivers.c.driver_id.in_(ids))):
-                    (known.removed_drivers if row.removed else known.drivers).add(row.driver_id)
+                    if row.removed:
+                        known.removed_drivers.add(row.driver_id)
+                    else:
+                        known.drivers[row.driver_id] = row.key
         return known
 
     def commit(self, decisions: Decisions, now: datetime) -> None:

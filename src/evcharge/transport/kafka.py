@@ -3,9 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from confluent_kafka import (
     OFFSET_STORED,
@@ -21,6 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 from structlog.typing import FilteringBoundLogger
 
 from evcharge.errors import KafkaUnusable
+from evcharge.protocol.records import Received
 from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
 
@@ -31,21 +31,14 @@ METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
 UNLIMITED = 0
 SURVEY_EVERY_S = 2.0
+NO_HEADERS: Mapping[str, bytes] = {}
+
+Headers = Iterable[tuple[str, bytes | str | None]]
 
 # librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
 _quiet = logging.getLogger("evcharge.librdkafka")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One record, as it came."""
-
-    topic: str
-    partition: int
-    offset: int
-    value: bytes
 
 
 class BrokerWatch:
@@ -118,6 +111,7 @@ class Publisher:
         value: bytes,
         on_report: Callable[[bool], None] | None = None,
         *,
+        headers: Mapping[str, bytes] = NO_HEADERS,
         droppable: bool = False,
     ) -> bool:
         """Queue a record; False when the queue is full, because the broker has been away too long.
@@ -137,7 +131,7 @@ class Publisher:
         if droppable and len(self._producer) >= QUEUE_RECORDS // 2:
             return False
         try:
-            self._producer.produce(topic, value=value, key=key.encode(), on_delivery=report)
+            self._producer.produce(topic, value=value, key=key.encode(), headers=dict(headers), on_delivery=report)
         except BufferError:
             return False
         except KafkaException as problem:  # It is too large, say; no other try will be better.
@@ -270,11 +264,13 @@ class Subscriber:
         assert topic is not None
         assert partition is not None
         assert offset is not None
-        value = record.value() or b""
+        key, value = record.key(), bytes(record.value() or b"")
         if self._trace is not None:
-            key = record.key()
-            self._trace.record("in", topic, bytes(key).decode(errors="replace") if key else None, bytes(value))
-        return Received(topic, partition, offset, bytes(value))
+            self._trace.record("in", topic, bytes(key).decode(errors="replace") if key else None, value)
+        headers = cast("Headers", record.headers() or ())
+        return Received(
+            topic, partition, offset, _bytes(key), value, tuple((name, _bytes(said)) for name, said in headers)
+        )
 
     def commit(self, offsets: Offsets) -> None:
         """Remember, soon and without waiting, how far this group has come."""
@@ -307,6 +303,10 @@ class Subscriber:
         except KafkaException as problem:
             self._log.warning("offsets_not_committed", cause=problem.args[0].str())
         self._consumer.close()
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
 
 
 class Cluster:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from kafka_records import key_of, published
 
 from evcharge.domain.charge_point import ChargePoint, hash_key
 from evcharge.domain.decisions import (
@@ -19,7 +20,6 @@ from evcharge.domain.decisions import (
     Decisions,
     FaultCleared,
     FaultOpened,
-    FromKafka,
     FromMonitor,
     Input,
     Known,
@@ -138,6 +138,7 @@ class World:
         self.charge_points = {cp.cp_id: replace(cp) for cp in charge_points}
         self.drivers = set(drivers)
         self.removed_drivers: set[str] = set()
+        self.without_key: set[str] = set()
         self.sessions: dict[UUID, Session] = {}
         self.answers: dict[UUID, Message] = {}
         self.everything = Decisions()
@@ -175,7 +176,10 @@ class World:
             charge_points={
                 key: replace(self.charge_points[key]) for key in wanted.charge_points if key in self.charge_points
             },
-            drivers=wanted.drivers & self.drivers,
+            drivers={
+                driver_id: None if driver_id in self.without_key else key_of(driver_id)
+                for driver_id in wanted.drivers & self.drivers
+            },
             removed_drivers=wanted.drivers & self.removed_drivers,
         )
 
@@ -222,7 +226,7 @@ class World:
         return self.give(MonitorGone(connection, "the peer has closed"))
 
     def kafka(self, topic: Topic, *said: Message) -> Decisions:
-        return self.give(*(FromKafka(topic, message) for message in said))
+        return self.give(*(published(topic, message) for message in said))
 
     def auth(self, cp_id: str, key: str | None = None) -> AuthRequest:
         return self.make(AuthRequest, cp_id=cp_id, key=f"key of {cp_id}" if key is None else key)
@@ -823,7 +827,6 @@ def test_a_charge_point_cannot_ask_for_a_charge_elsewhere() -> None:
 
 REFUSALS = [
     "unknown_charge_point",
-    "unknown_driver",
     "charge_point_busy",
     "driver_busy",
     "charge_point_faulty",
@@ -846,8 +849,6 @@ def test_a_refusal_says_why_and_starts_nothing(code: str) -> None:
     match code:
         case "unknown_charge_point":
             request = world.request("D1", "CP9")
-        case "unknown_driver":
-            request = world.request("D9", "CP1")
         case "charge_point_busy":
             world.charging(connection, "D2", "CP1")
         case "driver_busy":
@@ -979,7 +980,9 @@ def test_a_crash_before_the_commit_leads_to_the_very_same_messages() -> None:
     world = World()
     world.settled()
     request = world.request()
-    lost = world.net.decide([FromKafka(Topic.CHARGE_REQUESTS, request)], Known(drivers={"D1"}), world.now)
+    lost = world.net.decide(
+        [published(Topic.CHARGE_REQUESTS, request)], Known(drivers={"D1": key_of("D1")}), world.now
+    )
     world.restart()
     world.settled()
     again = world.kafka(Topic.CHARGE_REQUESTS, request)
@@ -1103,7 +1106,7 @@ def test_a_reading_that_comes_both_ways_counts_once(kafka_first: bool) -> None:
     connection = world.settled()
     session_id = world.charging(connection)
     reading = world.reading(session_id, 1, 100)
-    both: list[Input] = [FromKafka(Topic.SESSION_DATA, reading), FromMonitor(connection, reading)]
+    both: list[Input] = [published(Topic.SESSION_DATA, reading), FromMonitor(connection, reading)]
     first, second = both if kafka_first else both[::-1]
     assert only(world.give(first).meter_values).energy_wh == 100
     decisions = world.give(second)
@@ -1303,8 +1306,8 @@ def test_a_session_that_ends_in_the_batch_gets_its_receipt_and_no_status_update(
     world = World()
     session_id = world.charging(world.settled())
     decisions = world.give(
-        FromKafka(Topic.SESSION_DATA, world.reading(session_id, 1, 100)),
-        FromKafka(Topic.SESSION_COMPLETE, world.completion(session_id, 2, 150)),
+        published(Topic.SESSION_DATA, world.reading(session_id, 1, 100)),
+        published(Topic.SESSION_COMPLETE, world.completion(session_id, 2, 150)),
     )
     assert [type(record.message) for record in decisions.records] == [ChargeCompletionResponse]
 
@@ -1363,7 +1366,7 @@ def test_the_same_within_one_batch() -> None:
     connection = world.settled()
     session_id = world.charging(connection)
     completion = world.completion(session_id, 9, 500)
-    decisions = world.give(FromMonitor(connection, completion), FromKafka(Topic.SESSION_COMPLETE, completion))
+    decisions = world.give(FromMonitor(connection, completion), published(Topic.SESSION_COMPLETE, completion))
     assert len(frames(decisions, ChargeCompletionResponse, connection)) == 2
     assert len(decisions.records) == len(world.receipts(session_id)) == 1
 
@@ -2279,8 +2282,8 @@ def test_a_message_that_meets_a_bug_harms_no_other_of_its_batch() -> None:
     poison = world.make(ChargeRequest, driver_id="D1", cp_id="CP1", timestamp=datetime(2026, 5, 4, 8, 0))
     decisions = world.give(
         FromMonitor(connection, world.fault("ground_fault")),
-        FromKafka(Topic.CHARGE_REQUESTS, poison),
-        FromKafka(Topic.CHARGE_REQUESTS, world.request("D2", "CP2")),
+        published(Topic.CHARGE_REQUESTS, poison),
+        published(Topic.CHARGE_REQUESTS, world.request("D2", "CP2")),
     )
     bad, good = records(decisions, ChargeRequestResponse)
     assert (bad.driver_id, bad.accepted, bad.code) == ("D1", False, "internal_error")
@@ -2302,11 +2305,11 @@ def test_what_is_wanted_of_the_database_is_what_the_batch_will_ask_for() -> None
         [
             MonitorCame(7),
             FromMonitor(7, auth),
-            FromKafka(Topic.CHARGE_REQUESTS, request),
-            FromKafka(Topic.STOP_REQUESTS, stop),
+            published(Topic.CHARGE_REQUESTS, request),
+            published(Topic.STOP_REQUESTS, stop),
             FromMonitor(connection, world.completion(open_id, 9, 500)),
-            FromKafka(Topic.SESSION_COMPLETE, world.completion(ended.session_id, 9, 500)),
-            FromKafka(Topic.SESSION_DATA, world.reading(open_id, 8, 400)),
+            published(Topic.SESSION_COMPLETE, world.completion(ended.session_id, 9, 500)),
+            published(Topic.SESSION_DATA, world.reading(open_id, 8, 400)),
             MonitorGone(7, "over"),
         ]
     )
@@ -2314,7 +2317,7 @@ def test_what_is_wanted_of_the_database_is_what_the_batch_will_ask_for() -> None
         answers={request.message_id, stop.message_id},
         sessions={ended.session_id, derived_id(request.message_id, "session")},
         charge_points={"CP2"},
-        drivers={"D2"},
+        drivers={"D1", "D2"},
     )
 
 

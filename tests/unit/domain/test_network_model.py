@@ -18,6 +18,7 @@ from uuid import UUID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
+from kafka_records import key_of, published
 
 from evcharge.domain import tariff
 from evcharge.domain.charge_point import ChargePoint, hash_key
@@ -80,7 +81,7 @@ ARROWS = {
 }
 MANY_FAULTS = [f"{number}" + "x" * 60 for number in range(10)]
 OPERATOR = Actor("maria", "http")
-AT_THE_DOOR = ("not_authenticated", "not_registered", "not_yours", "unexpected_type")
+AT_THE_DOOR = ("not_authenticated", "not_registered", "not_yours", "unexpected_type", "unknown_driver")
 
 
 class Kill(Enum):
@@ -152,7 +153,7 @@ class CentralMachine(RuleBasedStateMachine):
             answers={key: self.answers[key] for key in wanted.answers & set(self.answers)},
             sessions={key: replace(self.stored[key]) for key in wanted.sessions & set(self.stored)},
             charge_points={key: replace(self.charge_points[key]) for key in wanted.charge_points},
-            drivers=wanted.drivers & set(DRIVER_IDS),
+            drivers={driver_id: key_of(driver_id) for driver_id in wanted.drivers & set(DRIVER_IDS)},
         )
 
     def decide(self, inputs: list[Input]) -> Decisions:
@@ -344,7 +345,7 @@ class LawlessMachine(CentralMachine):
 
     def send(self, message: Message, topic: Topic, over_kafka: bool, cp_id: str) -> None:
         connection = None if over_kafka else self.line_of(cp_id)
-        self.give(FromKafka(topic, message) if connection is None else FromMonitor(connection, message))
+        self.give(published(topic, message) if connection is None else FromMonitor(connection, message))
 
     def account(self, cp_id: str, **fields: Any) -> StatusUpdate:
         return self.make(StatusUpdate, cp_id=cp_id, status=Status.ACTIVE, **fields)
@@ -468,7 +469,7 @@ class LawlessMachine(CentralMachine):
         request = self.make(
             StopChargingRequest, driver_id=driver_id or own_driver_id, cp_id=cp_id, session_id=session_id
         )
-        self.give(FromKafka(Topic.STOP_REQUESTS, request))
+        self.give(published(Topic.STOP_REQUESTS, request))
 
     @rule(driver_id=driver_ids, limit=st.integers(1, 3), after=st.just("") | cp_ids, everything=st.booleans())
     def look_around(self, driver_id: str, limit: int, after: str, everything: bool) -> None:
@@ -477,7 +478,7 @@ class LawlessMachine(CentralMachine):
             self.make(ChargingStatusRequest, driver_id=driver_id),
             self.make(ChargingHistoryRequest, driver_id=driver_id),
         ):
-            self.give(FromKafka(Topic.CPS_REQUESTS, question))
+            self.give(published(Topic.CPS_REQUESTS, question))
 
     # Operators
 
@@ -623,7 +624,7 @@ class LawlessMachine(CentralMachine):
     def go_astray(self, topic: Topic, number: int) -> None:
         """A message that came once, on a topic where it may have no business."""
         said = [item.message for item in self.given if isinstance(item, FromKafka | FromMonitor)]
-        self.give(FromKafka(topic, said[-1 - number % len(said)]))
+        self.give(published(topic, said[-1 - number % len(said)]))
 
 
 class HonestChargePoint:
@@ -726,7 +727,7 @@ class HonestMachine(CentralMachine):
         )
 
     def publish(self, message: ChargingData | ChargeCompletion, topic: Topic) -> None:
-        self.log.append(FromKafka(topic, message))
+        self.log.append(published(topic, message))
 
     def one_that_charges(self, which: int) -> HonestChargePoint:
         charging = [point for point in self.points.values() if point.running is not None]
@@ -825,7 +826,7 @@ class HonestMachine(CentralMachine):
             self.see_the_engine_again(cp_id)
             self.carry(cp_id)
         request = self.make(ChargeRequest, driver_id=driver_id, cp_id=cp_id)
-        self.log.append(FromKafka(Topic.CHARGE_REQUESTS, request))
+        self.log.append(published(Topic.CHARGE_REQUESTS, request))
         if how_far >= 1:
             self.read_kafka(len(self.log))
         for _ in range(how_far - 1):
@@ -838,7 +839,7 @@ class HonestMachine(CentralMachine):
             request = self.make(
                 StopChargingRequest, driver_id=driver_id, cp_id=session.cp_id, session_id=session.session_id
             )
-            self.log.append(FromKafka(Topic.STOP_REQUESTS, request))
+            self.log.append(published(Topic.STOP_REQUESTS, request))
 
     # What the wires do
 

@@ -26,7 +26,7 @@ from evcharge.errors import AlreadyThere, NotThere
 from evcharge.protocol.operators import AuditRow, By, SessionFilter
 from evcharge.storage.books import Books
 from evcharge.storage.database import MIGRATIONS, open_database
-from evcharge.storage.registry import Registry, Token
+from evcharge.storage.registry import Driver, Registry, Token
 from evcharge.storage.store import Store
 
 MARIA = Actor("maria", "http")
@@ -96,11 +96,11 @@ def test_a_token_that_was_never_added_cannot_be_removed(registry: Registry) -> N
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, None])
 def test_drivers_come_in_pages_in_order_of_their_ids(registry: Registry, limit: int | None) -> None:
     for driver_id in ("c", "a", "b", "d", "B"):
-        registry.add_driver(driver_id, MARIA, NOW)
+        registry.add_driver(driver_id, "key", MARIA, NOW)
     registry.remove_driver("b", MARIA, NOW)
     found: list[str] = []
     while page := registry.drivers(found[-1] if found else "", limit):
-        found += [driver_id for driver_id, _ in page]
+        found += [row.driver_id for row in page]
     assert found == ["B", "a", "c", "d"]
 
 
@@ -110,7 +110,7 @@ def test_drivers_come_in_pages_in_order_of_their_ids(registry: Registry, limit: 
 def test_each_change_is_in_the_audit_with_who_made_it_and_which_way(store: Store, registry: Registry) -> None:
     registry.add_charge_point("CP1", "hash", PAUL, NOW)
     registry.remove_charge_point("CP1", MARIA, LATER)
-    registry.add_driver("D1", MARIA, NOW)
+    registry.add_driver("D1", "key", MARIA, NOW)
     registry.remove_driver("D1", MARIA, NOW)
     registry.add_token("wall", Role.VIEWER, "hash", MARIA, NOW)
     registry.remove_token("wall", MARIA, NOW)
@@ -132,18 +132,20 @@ def test_each_change_is_in_the_audit_with_who_made_it_and_which_way(store: Store
         assert removed.after is None
     assert found[4].after == {"role": "viewer"}
     assert found[5].before == {"role": "viewer"}
-    assert "hash" not in "".join(f"{row.before} {row.after}" for row in found)
+    told = "".join(f"{row.before} {row.after}" for row in found)
+    assert "hash" not in told
+    assert "key" not in told
 
 
 def test_what_is_refused_is_not_in_the_audit(store: Store, registry: Registry) -> None:
     registry.add_charge_point("CP1", "hash", PAUL, NOW)
-    registry.add_driver("D1", MARIA, NOW)
+    registry.add_driver("D1", "key", MARIA, NOW)
     registry.add_token("wall", Role.VIEWER, "hash", MARIA, NOW)
     before = written(store)
     with pytest.raises(AlreadyThere):
         registry.add_charge_point("CP1", "other", PAUL, NOW)
     with pytest.raises(AlreadyThere):
-        registry.add_driver("D1", MARIA, NOW)
+        registry.add_driver("D1", "key", MARIA, NOW)
     with pytest.raises(AlreadyThere):
         registry.add_token("wall", Role.VIEWER, "other", MARIA, NOW)
     with pytest.raises(NotThere):
@@ -206,7 +208,7 @@ def test_a_database_of_the_first_version_keeps_all_that_it_has(of_the_first_vers
     (running,) = store.open_sessions()
     assert (running.session_id, running.status, running.energy_wh) == (UUID(int=2), SessionStatus.CHARGING, 100)
     registry, books = Registry(store.engine), Books(store.engine)
-    assert registry.drivers() == [("D1", NOW)]
+    assert registry.drivers() == [Driver("D1", NOW, False)]
     assert registry.tokens() == []
     page = books.sessions(SessionFilter(cp_id="CP1"), None, 10)
     assert [(row.session_id.int, row.end_reason) for row in page.sessions] == [(2, None), (1, EndReason.STOPPED)]
@@ -265,7 +267,7 @@ AS_I_AM = "from evcharge import cli; cli.main()"
 def in_use(path: Path) -> Path:
     registry = Registry(open_database(path))
     registry.add_charge_point("CP1", "hash", MARIA, NOW)
-    registry.add_driver("D1", MARIA, NOW)
+    registry.add_driver("D1", "key", MARIA, NOW)
     registry.add_token("maria", Role.OPERATOR, "hash", MARIA, NOW)
     return path
 

@@ -40,7 +40,7 @@ from evcharge.errors import DatabaseUnusable, UsageError
 from evcharge.protocol.messages import ChargeRequestResponse, ChargingHistoryRequest
 from evcharge.storage import schema
 from evcharge.storage.database import locked, open_database
-from evcharge.storage.registry import Registry
+from evcharge.storage.registry import Driver, Registry
 from evcharge.storage.store import MAX_VARIABLES, Store
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -128,10 +128,10 @@ def test_a_new_database_is_empty(store: Store) -> None:
 def test_a_database_can_be_opened_again_and_again(path: Path) -> None:
     for number in range(3):
         store = Store(path)
-        registry(store).add_driver(f"D{number}", ACTOR, NOW)
+        registry(store).add_driver(f"D{number}", "key", ACTOR, NOW)
         store.close()
     store = Store(path)
-    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D0", "D1", "D2"]
+    assert [row.driver_id for row in registry(store).drivers()] == ["D0", "D1", "D2"]
     store.close()
 
 
@@ -210,7 +210,7 @@ def test_a_database_whose_making_was_cut_off_is_made_after_all(path: Path, table
     with listening("before_cursor_execute", cut_off), pytest.raises(KeyboardInterrupt):
         Store(path)
     store = Store(path)
-    registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
     store.close()
 
 
@@ -260,7 +260,7 @@ def test_a_folder_that_is_not_writable_is_one_clear_sentence(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["a b.db", "a?b.db", "a?mode=memory&b.db", "a#b.db", "a%41.db", "ä.db", "a'b.db"])
 def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path / name)
-    registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
     store.close()
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -305,9 +305,9 @@ def test_the_lock_ends_with_its_process(path: Path) -> None:
 def test_the_operators_commands_need_no_lock(path: Path, store: Store) -> None:
     with locked(path):
         other = Store(path)
-        registry(other).add_driver("D1", ACTOR, NOW)
+        registry(other).add_driver("D1", "key", ACTOR, NOW)
         other.close()
-    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D1"]
+    assert [row.driver_id for row in registry(store).drivers()] == ["D1"]
 
 
 # Charge points and drivers, as the operator keeps them
@@ -362,24 +362,48 @@ def test_what_was_never_added_cannot_be_removed(store: Store) -> None:
 
 
 def test_drivers_are_added_removed_and_added_again(store: Store) -> None:
-    registry(store).add_driver("D2", ACTOR, NOW)
-    registry(store).add_driver("D1", ACTOR, NOW + timedelta(days=1))
-    assert registry(store).drivers() == [("D1", NOW + timedelta(days=1)), ("D2", NOW)]
+    registry(store).add_driver("D2", "key", ACTOR, NOW)
+    registry(store).add_driver("D1", "key", ACTOR, NOW + timedelta(days=1))
+    assert registry(store).drivers() == [Driver("D1", NOW + timedelta(days=1), True), Driver("D2", NOW, True)]
     with pytest.raises(UsageError, match="the driver D1 is there already"):
-        registry(store).add_driver("D1", ACTOR, NOW)
+        registry(store).add_driver("D1", "key", ACTOR, NOW)
     registry(store).remove_driver("D1", ACTOR, NOW)
-    assert registry(store).drivers() == [("D2", NOW)]
+    assert registry(store).drivers() == [Driver("D2", NOW, True)]
     with pytest.raises(UsageError, match="there is no driver D1"):
         registry(store).remove_driver("D1", ACTOR, NOW)
-    registry(store).add_driver("D1", ACTOR, NOW + timedelta(days=2))
-    assert [driver_id for driver_id, _ in registry(store).drivers()] == ["D1", "D2"]
+    registry(store).add_driver("D1", "key", ACTOR, NOW + timedelta(days=2))
+    assert [row.driver_id for row in registry(store).drivers()] == ["D1", "D2"]
 
 
-def test_nobody_is_told_to_give_a_driver_a_key(store: Store) -> None:
-    registry(store).add_driver("D1", ACTOR, NOW)
-    with pytest.raises(UsageError) as caught:
-        registry(store).add_driver("D1", ACTOR, NOW)
-    assert "key" not in str(caught.value)
+def test_a_driver_is_known_with_the_key_it_was_last_given(store: Store) -> None:
+    wanted = Wanted(drivers={"D1"})
+    registry(store).add_driver("D1", "first", ACTOR, NOW)
+    with pytest.raises(UsageError, match="remove it first"):
+        registry(store).add_driver("D1", "second", ACTOR, NOW)
+    assert store.known(wanted).drivers == {"D1": "first"}
+    registry(store).remove_driver("D1", ACTOR, NOW)
+    assert (store.known(wanted).drivers, store.known(wanted).removed_drivers) == ({}, {"D1"})
+    registry(store).add_driver("D1", "third", ACTOR, NOW)
+    assert store.known(wanted).drivers == {"D1": "third"}
+
+
+def test_the_key_of_a_driver_who_was_removed_is_gone(path: Path, store: Store) -> None:
+    registry(store).add_driver("D1", "first", ACTOR, NOW)
+    registry(store).remove_driver("D1", ACTOR, NOW)
+    assert rows(path, "SELECT key FROM drivers") == [(None,)]
+
+
+def test_a_new_database_is_for_its_owner_alone(path: Path, store: Store) -> None:
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
+    files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+
+
+def test_a_database_that_is_there_keeps_its_mode(path: Path) -> None:
+    path.touch()
+    path.chmod(0o640)
+    Store(path).close()
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_ids_that_differ_in_case_are_two(store: Store) -> None:
@@ -571,12 +595,12 @@ def test_a_session_that_ends_and_whose_receipt_was_sent_in_one_batch(store: Stor
 def test_a_driver_of_open_registration_is_known_from_then_on(store: Store) -> None:
     store.commit(Decisions(drivers={"D1"}), NOW)
     store.commit(Decisions(drivers={"D1", "D2"}), NOW + timedelta(days=1))
-    assert registry(store).drivers() == [("D1", NOW), ("D2", NOW + timedelta(days=1))]
+    assert registry(store).drivers() == [Driver("D1", NOW, False), Driver("D2", NOW + timedelta(days=1), False)]
 
 
 def test_a_driver_that_the_operator_removed_is_not_brought_back_by_central(store: Store) -> None:
     """`drivers remove` refuses the driver from then on, `--open-registration` or not; as `cp remove` does."""
-    registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
     registry(store).remove_driver("D1", ACTOR, NOW)
     store.commit(Decisions(drivers={"D1"}), NOW)
     assert registry(store).drivers() == []
@@ -607,7 +631,7 @@ def test_all_of_a_batch_at_once(path: Path, store: Store) -> None:
     store.close()
     again = Store(path)
     assert again.charge_points() == [a_charge_point()]
-    assert registry(again).drivers() == [("D1", NOW)]
+    assert registry(again).drivers() == [Driver("D1", NOW, False)]
     assert again.open_sessions() == [a_session(1)]
     assert again.receipts_waiting() == []
     assert again.known(Wanted(answers={request_id})).answers.keys() == {request_id}
@@ -619,8 +643,8 @@ def test_all_of_a_batch_at_once(path: Path, store: Store) -> None:
 
 def test_known_is_what_was_wanted_and_is_there(store: Store) -> None:
     store.commit(decisions(a_session(1), a_session(2)), NOW)
-    registry(store).add_driver("D2", ACTOR, NOW)
-    registry(store).add_driver("D3", ACTOR, NOW)
+    registry(store).add_driver("D2", "key", ACTOR, NOW)
+    registry(store).add_driver("D3", "key", ACTOR, NOW)
     registry(store).remove_driver("D3", ACTOR, NOW)
     known = store.known(
         Wanted(
@@ -631,21 +655,21 @@ def test_known_is_what_was_wanted_and_is_there(store: Store) -> None:
     )
     assert known.sessions == {UUID(int=1): a_session(1)}
     assert known.charge_points == {"CP001": a_charge_point()}
-    assert known.drivers == {"D1"}
+    assert known.drivers == {"D1": None}
     assert known.answers == {}
 
 
 def test_to_want_nothing_asks_nothing(store: Store) -> None:
     statements: list[str] = []
     with listening("before_cursor_execute", lambda *arguments: statements.append(arguments[2])):
-        assert store.known(Wanted()).drivers == set()
+        assert store.known(Wanted()).drivers == {}
     assert statements == []
 
 
 def test_more_may_be_wanted_than_one_statement_takes(store: Store) -> None:
-    registry(store).add_driver("D1", ACTOR, NOW)
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
     many = {f"X{number}" for number in range(3 * MAX_VARIABLES + 5)}
-    assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1"}
+    assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1": "key"}
 
 
 # The start

@@ -1,0 +1,36 @@
+"""A Kafka record as it came, and the signature by which a driver's is known to be the driver's own."""
+
+import hmac
+from dataclasses import dataclass
+
+SIGNATURE_HEADER = "evcharge-hmac-sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    def header(self, name: str) -> bytes | None:
+        """The last one of that name, as Kafka's own clients read them."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+    @property
+    def place(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+def signature_of(value: bytes, key: str) -> bytes:
+    """What the holder of `key` gives the header `SIGNATURE_HEADER` of a record with this value."""
+    return hmac.new(key.encode(), value, "sha256").hexdigest().encode()
+
+
+def is_signed(record: Received, key: str) -> bool:
+    signature = record.header(SIGNATURE_HEADER)
+    return signature is not None and hmac.compare_digest(signature, signature_of(record.value, key))
