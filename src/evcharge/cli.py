@@ -49,6 +49,7 @@ from evcharge.running import (
     open_standard_streams,
     run_until_signal,
 )
+from evcharge.transport import tls
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
@@ -132,6 +133,22 @@ def central(
         bool,
         options.option("--open-registration", "Admit charge points and drivers that nobody has added."),
     ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        options.option("--tls-cert", "Speak TLS with Monitors, and show this certificate (PEM).", metavar="FILE"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        options.option("--tls-key", "The key of that certificate (PEM, without a passphrase).", metavar="FILE"),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        options.option(
+            "--tls-client-ca",
+            "Admit only Monitors with a certificate that this one (PEM) has signed, and whose CN is their CP_ID.",
+            metavar="FILE",
+        ),
+    ] = None,
     heartbeat_timeout: Annotated[
         float, options.seconds("--heartbeat-timeout", "Silence after which a Monitor is given up")
     ] = 90.0,
@@ -191,6 +208,7 @@ def central(
             open_registration=open_registration,
         ),
         http=options.http_address(http),
+        tls=tls.server_context(tls_cert, tls_key, tls_client_ca),
     )
 
     async def program(stop: asyncio.Event) -> int:
@@ -268,6 +286,19 @@ def monitor(
             metavar="continue|stop",
         ),
     ] = "continue",
+    tls_ca: options.TlsCa = None,
+    tls_cert: Annotated[
+        Path | None,
+        options.option(
+            "--tls-cert",
+            "Show Central this certificate (PEM), whose CN is the CP_ID.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        options.option("--tls-key", "The key of that certificate (PEM, without a passphrase).", metavar="FILE"),
+    ] = None,
     reconnect_min: options.ReconnectMin = 1.0,
     reconnect_max: options.ReconnectMax = 30.0,
     headless: options.Headless = False,
@@ -293,7 +324,8 @@ def monitor(
     async def program(stop: asyncio.Event) -> int:
         backoff = _backoff(reconnect_min, reconnect_max)
         attention = clock.Attention()
-        served = Monitor(config, central, engine, backoff, log, _trace(trace), attention)
+        security = tls.client_context(tls_ca, tls_cert, tls_key)
+        served = Monitor(config, central, engine, backoff, log, _trace(trace), attention, security)
         front = None if headless else MonitorCLI(served, events).front
         await attended(first_of(served.run(stop), attention.keep()), front, stop)
         return 0
@@ -446,6 +478,7 @@ def fleet(
     heartbeat_interval: options.HeartbeatInterval = 30.0,
     health_interval: options.HealthInterval = 30.0,
     health_timeout: options.HealthTimeout = 90.0,
+    tls_ca: options.TlsCa = None,
     reconnect_min: options.ReconnectMin = 1.0,
     reconnect_max: options.ReconnectMax = 30.0,
     trace: options.Trace = None,
@@ -469,6 +502,7 @@ def fleet(
             heartbeat_interval_s=heartbeat_interval,
             health_interval_s=health_interval,
             health_timeout_s=health_timeout,
+            tls=tls.client_context(tls_ca, None, None),
         )
         tracer = _trace(trace)
         publisher = _publisher(kafka, "evcharge-fleet", tracer, log)

@@ -7,7 +7,8 @@
     ├── EnvironmentFault           the machine does not let us work                 (exit code 3)
     │   ├── AddressInUse
     │   ├── DatabaseUnusable
-    │   └── KafkaUnusable
+    │   ├── KafkaUnusable
+    │   └── TlsUnusable
     ├── NotDecided                 an operator's command waits for a worker that is held up
     ├── IllegalTransition          a bug of ours: raised, and nothing has changed
     └── WireError                  told to the peer as an `error_response`, or as the code of a refusal
@@ -17,6 +18,8 @@
         │   ├── InvalidField       invalid_field
         │   └── UnexpectedType     unexpected_type
         ├── LineTooLong            line_too_long           (closes the connection)
+        ├── TlsRequired            tls_required            (closes the connection)
+        ├── TlsFailed              tls_failed              (closes the connection)
         ├── NotAuthenticated       not_authenticated
         ├── AuthenticationFailed   authentication_failed   (closes the connection)
         ├── ConnectionReplaced     connection_replaced     (closes the connection)
@@ -78,6 +81,10 @@ class KafkaUnusable(EnvironmentFault):
     """The broker answers, but will not do what we need of it."""
 
 
+class TlsUnusable(EnvironmentFault):
+    """A certificate or key file cannot be read, or is not what it should be."""
+
+
 class NotDecided(EvchargeError):
     """An operator's command has not been decided in time; it may still be carried out."""
 
@@ -114,6 +121,14 @@ class UnexpectedType(BadMessage):
 
 class LineTooLong(WireError):
     code = "line_too_long"
+
+
+class TlsRequired(WireError):
+    code = "tls_required"
+
+
+class TlsFailed(WireError):
+    code = "tls_failed"
 
 
 class NotAuthenticated(WireError):

@@ -1,6 +1,7 @@
 """Many charge points in one process: a Monitor and an Engine each, with their real sockets."""
 
 import asyncio
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -36,6 +37,7 @@ class FleetConfig:
     heartbeat_interval_s: float = 30.0
     health_interval_s: float = 30.0
     health_timeout_s: float = 90.0
+    tls: ssl.SSLContext | None = None
 
 
 class Fleet:
@@ -99,6 +101,7 @@ class Fleet:
                 self._log.bind(cp_id=cp_id, part="monitor"),
                 self._trace,
                 self._attention,
+                config.tls,
             )
             # The Monitor first, or it would report as a fault that its Engine goes.
             try:

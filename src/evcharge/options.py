@@ -138,6 +138,10 @@ ReconnectMin = Annotated[
 ReconnectMax = Annotated[
     float, option("--reconnect-max", "Seconds between two attempts at the most.", min=0.01, max=3600.0)
 ]
+TlsCa = Annotated[
+    Path | None,
+    option("--tls-ca", "Use TLS to Central, and trust whom this certificate (PEM) has signed.", metavar="FILE"),
+]
 Json = Annotated[bool, option("--json", "Print the result as JSON.")]
 Timeout = Annotated[float, option("--timeout", "Seconds to wait for Central's answer.", min=0.1, max=3600.0)]
 

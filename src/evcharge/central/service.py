@@ -8,6 +8,7 @@ redelivery: offsets are committed once all that followed from their records has 
 import asyncio
 import itertools
 import math
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -85,6 +86,7 @@ class CentralConfig:
     partitions: int
     policy: Policy
     http: Address | None
+    tls: ssl.SSLContext | None = None
 
 
 class Central:
@@ -125,7 +127,7 @@ class Central:
                     config.policy, self._store.charge_points(), self._store.open_sessions(), now
                 )
                 self.board = Board(lambda: self._inbox.put(Look()), self._seen(now))
-                server = await serve(self, config.host, config.port, self._trace)
+                server = await serve(self, config.host, config.port, self._trace, tls=config.tls)
                 await self._serve(server, stop, on_listening)
             finally:
                 self._store.close()
@@ -158,6 +160,7 @@ class Central:
         self._log.info(
             "central_listening",
             address=f"{config.host}:{port}",
+            tls=config.tls is not None,
             http=f"{config.http.host}:{http_port}" if config.http is not None else "off",
             database=str(config.database),
             kafka=config.kafka,
@@ -249,7 +252,7 @@ class Central:
         connection = next(self._connection_numbers)
         self._links[connection] = link
         self._connections[link] = connection
-        self._inbox.put(MonitorCame(connection))
+        self._inbox.put(MonitorCame(connection, link.certified))
 
     def link_received(self, link: Link, message: Message) -> None:
         waiting = self._inbox.put(FromMonitor(self._connections[link], message))
@@ -261,6 +264,9 @@ class Central:
     def _resume_links(self) -> None:
         while self._paused:
             self._paused.pop().resume()
+
+    def link_failed(self, link: Link, error: WireError) -> None:
+        self.link_garbled(link, error)
 
     def link_garbled(self, link: Link, error: WireError) -> None:
         self.metrics.counts[error.code] += 1

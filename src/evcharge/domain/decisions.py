@@ -27,9 +27,10 @@ def ended_as(status: SessionStatus) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MonitorCame:
-    """A connection has been opened; who is at its other end is not known yet."""
+    """A connection has been opened. `certified`: whose certificate it has shown, None if there is none."""
 
     connection: int
+    certified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

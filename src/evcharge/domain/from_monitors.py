@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 
 
 def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
+    certified = net.certified.get(connection, request.cp_id)
+    if certified != request.cp_id:
+        raise AuthenticationFailed(
+            f"the client certificate is not that of {request.cp_id}; the CN of its subject is {certified[:64]!a}"
+        )
     row = net.known.charge_points.get(request.cp_id)
     if row is None or (row.key_hash is None and not row.removed):
         admitted = net.policy.open_registration

@@ -110,6 +110,7 @@ class Network:
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
         self.cp_ids = sorted(self.charge_points)
+        self.certified: dict[int, str] = {}
         self.admitted: dict[int, str] = {}
         self.unregistered: set[int] = set()
         self._watched: set[str] = set()  # One look at a heartbeat is due at a time, however often it reconnects.
@@ -168,8 +169,10 @@ class Network:
                     self._route(MONITOR_ROUTES, message, connection, now)
                 case FromKafka():
                     self._take_record(item, now)
-                case MonitorCame(connection):
+                case MonitorCame(connection, certified):
                     self.unregistered.add(connection)
+                    if certified is not None:
+                        self.certified[connection] = certified
                     deadline_s = now.monotonic_s + self.policy.registration_timeout_s
                     self._set_deadline(deadline_s, Timer.REGISTRATION, connection)
                 case MonitorGone(connection, reason):
@@ -414,6 +417,7 @@ class Network:
     def connection_ended(self, connection: int, reason: str, now: Instant) -> None:
         self.unregistered.discard(connection)
         self.admitted.pop(connection, None)
+        self.certified.pop(connection, None)
         cp = self.registered.pop(connection, None)
         if cp is None or cp.connection != connection:
             return

@@ -89,6 +89,9 @@ class Engine:
 
     # The Monitor
 
+    def link_failed(self, link: Link, error: WireError) -> None:
+        self._log.warning("monitor_failed", peer=link.peer, reason=str(error))
+
     def link_opened(self, link: Link) -> None:
         self._log.info("monitor_came", peer=link.peer)
 

@@ -20,6 +20,7 @@ from evcharge.errors import (
     EngineUnavailable,
     InvalidField,
     PeerSilent,
+    TlsRequired,
     UsageError,
     WireError,
 )
@@ -56,6 +57,8 @@ UNHEALTHY = "unhealthy"
 MAX_WAITING_READINGS = 10_000
 TRANSITIONS_KEPT = 20
 HEARTBEATS_MISSED = 3
+AT_THE_DOOR = {TlsRequired.code}
+"""What Central says to connections that it does not let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,8 @@ class Relay:
                 return self._command(message, now)
             case ChargeCompletionResponse() | ChargeRequestResponse():
                 return self._pass_down(message)
+            case ErrorResponse() if message.code in AT_THE_DOOR:
+                return [*self._refused(message), HoldBackCentral()]
             case ErrorResponse():
                 note = Note("central_refuses", {"code": message.code, "reason": message.reason}, problem=True)
                 if message.code == ConnectionReplaced.code:
@@ -270,7 +275,7 @@ class Relay:
         )
         return ToCentral(request)
 
-    def _refused(self, response: AuthResponse | RegisterResponse) -> list[Action]:
+    def _refused(self, response: AuthResponse | RegisterResponse | ErrorResponse) -> list[Action]:
         """Central says no. Said once, not at each of the attempts that follow."""
         kind = type(response)
         if kind in self._refusals and self._refusals[kind] == response.reason:

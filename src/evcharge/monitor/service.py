@@ -1,6 +1,7 @@
 """The program Monitor: a `Relay` between two links that reconnect by themselves."""
 
 import asyncio
+import ssl
 
 from structlog.typing import FilteringBoundLogger
 
@@ -36,8 +37,9 @@ class Monitor:
         log: FilteringBoundLogger,
         trace: Trace | None,
         attention: Attention,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`attention` is kept by the caller, who may have many Monitors."""
+        """`attention` is kept by the caller, who may have many Monitors. `tls` is for the link to Central."""
         self._log = log
         self.now = attention.now
         self.relay = Relay(config, self.now())
@@ -55,6 +57,7 @@ class Monitor:
             trace=trace,
             log=log,
             now_s=lambda: now().monotonic_s,
+            tls=tls,
         )
         self.engine = ConnectionManager(
             "Engine",

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,20 +13,27 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.errors import AddressInUse, BadJson, LineTooLong, PeerTooSlow, WireError
+from evcharge.errors import AddressInUse, BadJson, LineTooLong, PeerTooSlow, TlsFailed, TlsRequired, WireError
 from evcharge.protocol import messages
 from evcharge.protocol.lines import LineParser
 from evcharge.protocol.messages import Message, Undecodable
+from evcharge.transport.tls import TlsEnd
 from evcharge.transport.trace import Trace
 
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 LINGER_S = 1.0
 CONNECT_TIMEOUT_S = 10.0
+HANDSHAKE_TIMEOUT_S = 10.0
+PEER_CLOSED = "the peer closed the connection"
+CLIENT_HELLO = b"\x16\x03"
 MANY_ATTEMPTS = 30
 
 
 class LinkHandler(Protocol):
     """Who owns a link is told of what happens on it, always in the event loop's thread."""
+
+    def link_failed(self, link: "Link", error: WireError) -> None:
+        """A connection has come to nothing: it was never opened, and is closed."""
 
     def link_opened(self, link: "Link") -> None: ...
 
@@ -40,13 +48,19 @@ class LinkHandler(Protocol):
 class Link(asyncio.Protocol):
     """One connection. Bad messages are answered here, with an `error_response`, and harm no later one."""
 
-    def __init__(self, handler: LinkHandler, trace: Trace | None) -> None:
+    def __init__(self, handler: LinkHandler, trace: Trace | None, tls: TlsEnd | None = None) -> None:
         self._handler = handler
         self._trace = trace
+        self._tls = tls
         self._parser = LineParser()
         self._transport: asyncio.Transport | None = None
+        self._heard = self._opened = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._failure: WireError | None = None
         self._closing_reason: str | None = None
         self.peer = self.host = "?"
+        self.certified: str | None = None
+        """Whose certificate the peer has shown; None without one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio's, but not its base class.
@@ -57,12 +71,62 @@ class Link(asyncio.Protocol):
                 self.peer = str(Address(host, port))
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is None:
+            self._open()
+            return
+        slow = TlsFailed(f"no TLS handshake with {self.peer} within {HANDSHAKE_TIMEOUT_S:g} s")
+        self._patience = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._fail, slow)
+        self._transport.write(self._tls.to_send())
+
+    def _open(self) -> None:
+        self._opened = True
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._tls is not None:
+            self.certified = self._tls.peer_name()
         self._handler.link_opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._closing_reason is None:
+        if self._closing_reason is not None:
+            return
+        if self._tls is not None:
+            data = self._decrypted(self._tls, data)
+        elif not self._heard and data.startswith(CLIENT_HELLO):
+            error = TlsFailed("this port speaks no TLS; connect without (a Monitor: no --tls-ca)")
+            self._fail(error, _in_plain(error))
+            return
+        self._heard = True
+        if data:
             self._parser.receive_data(data)
             self._take_frames()
+        if self._tls is not None and self._tls.ended:
+            self.eof_received()
+            self._close(PEER_CLOSED)
+
+    def _decrypted(self, tls: TlsEnd, data: bytes) -> bytes:
+        assert self._transport is not None
+        try:
+            plain = tls.receive(data)
+        except TlsRequired as error:
+            self._fail(error, _in_plain(error))
+            return b""
+        except TlsFailed as error:
+            self._fail(error, tls.to_send())
+            return b""
+        if reply := tls.to_send():
+            self._transport.write(reply)
+        if tls.established and not self._opened:
+            self._open()
+        return plain
+
+    def _fail(self, error: WireError, last_words: bytes = b"") -> None:
+        """There is no TLS, or no longer."""
+        if self._transport is None or self._closing_reason is not None:
+            return
+        self._failure = error
+        if self._opened:
+            self._handler.link_garbled(self, error)
+        self._end(self._transport, error, last_words)
 
     def eof_received(self) -> None:
         if self._closing_reason is None:
@@ -71,9 +135,14 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._patience is not None:
+            self._patience.cancel()
         if self._closing_reason is None:
-            self._closing_reason = f"the connection broke: {exc}" if exc else "the peer closed the connection"
-        self._handler.link_closed(self, self._closing_reason)
+            self._closing_reason = f"the connection broke: {exc}" if exc else PEER_CLOSED
+        if self._opened:
+            self._handler.link_closed(self, self._closing_reason)
+        else:
+            self._handler.link_failed(self, self._failure or TlsFailed(f"no TLS: {self._closing_reason}"))
 
     def _take_frames(self) -> None:
         while self._closing_reason is None:
@@ -110,7 +179,8 @@ class Link(asyncio.Protocol):
         if self._trace is not None:
             for line in lines:
                 self._trace.frame("out", self.peer, line)
-        self._transport.write(b"\n".join(lines) + b"\n")
+        data = b"\n".join(lines) + b"\n"
+        self._transport.write(self._tls.encrypt(data) if self._tls is not None else data)
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             error = PeerTooSlow(f"{MAX_UNSENT_BYTES} bytes wait for {self.peer} to read them")
             self._handler.link_garbled(self, error)
@@ -133,27 +203,52 @@ class Link(asyncio.Protocol):
         if self._transport is None or self._closing_reason is not None:
             return
         if error is None:
-            self._closing_reason = "closed by this side"
-            self._transport.close()
+            self._close("closed by this side")
             return
         self.send(messages.error_response(error.code, str(error), None, clock.now()))
         if self._closing_reason is None:
-            self._closing_reason = str(error)
-            # Go on reading (and ignoring) for a moment: closing at once would reset the connection while the
-            # peer still sends, and take the reason away from it.
-            transport = self._transport
-            if transport.can_write_eof():
-                transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+            self._end(self._transport, error, self._tls.end() if self._tls is not None else b"")
+
+    def _close(self, reason: str) -> None:
+        if self._transport is None or self._closing_reason is not None:
+            return
+        self._closing_reason = reason
+        if self._tls is not None:
+            self._transport.write(self._tls.end())
+        self._transport.close()
+
+    def _end(self, transport: asyncio.Transport, error: WireError, last_words: bytes) -> None:
+        self._closing_reason = str(error)
+        transport.write(last_words)
+        # Go on reading (and ignoring) for a moment: closing at once would reset the connection while the
+        # peer still sends, and take the reason away from it.
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def _in_plain(error: WireError) -> bytes:
+    """For whoever cannot, or will not, read TLS."""
+    return messages.encode(messages.error_response(error.code, str(error), None, clock.now())) + b"\n"
 
 
 async def serve(
-    handler: LinkHandler, host: str, port: int, trace: Trace | None, backlog: int = 4096
+    handler: LinkHandler,
+    host: str,
+    port: int,
+    trace: Trace | None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    backlog: int = 4096,
 ) -> asyncio.Server:
     """Listen on `host:port`, one handler for all links; raises `AddressInUse`."""
+
+    def link() -> Link:
+        return Link(handler, trace, TlsEnd(tls, None) if tls is not None else None)
+
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(lambda: Link(handler, trace), host, port, backlog=backlog)
+        return await loop.create_server(link, host, port, backlog=backlog)
     except (OSError, OverflowError, UnicodeError) as problem:
         cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise AddressInUse(f"cannot listen on {host}:{port}: {cause}; is another program there?") from None
@@ -202,9 +297,11 @@ class ConnectionManager:
         trace: Trace | None,
         log: FilteringBoundLogger,
         now_s: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self.address = address
+        self._tls = tls
         self._on_open = on_open
         self._on_message = on_message
         self._on_closed = on_closed
@@ -217,6 +314,8 @@ class ConnectionManager:
         self._closed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._held_back = False
+        self._failure: WireError | None = None
+        self._cause_told: str | None = None
         self.attempts = 0
         """To connect again, since the peer has last accepted us."""
         self.connected_since_s: float | None = None
@@ -226,21 +325,27 @@ class ConnectionManager:
         host, port = self.address.host, self.address.port
         while True:
             self._closed.clear()
+            self._failure = None
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await loop.create_connection(lambda: Link(self, self._trace), host, port)
-            except (OSError, TimeoutError, UnicodeError) as problem:
+                    await loop.create_connection(self._new_link, host, port)
+                await self._closed.wait()
+                if self._failure is not None:
+                    raise self._failure
+            except (OSError, TimeoutError, UnicodeError, WireError) as problem:
                 cause = str(problem) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
-                if self.attempts == 0:
+                if cause != self._cause_told:
+                    self._cause_told = cause
                     self._log.warning("waiting_for_peer", peer=self.name, address=str(self.address), cause=cause)
                 self._on_failed_attempt(f"{self.name} cannot be reached at {self.address}: {cause}")
-            else:
-                await self._closed.wait()
             self.attempts += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.delay_s(random.random())):
                     await self._hurry.wait()
             self._hurry.clear()
+
+    def _new_link(self) -> Link:
+        return Link(self, self._trace, TlsEnd(self._tls, self.address.host) if self._tls is not None else None)
 
     def delay_s(self, chance: float) -> float:
         """The wait before the next attempt; `chance` in [0, 1) spreads it."""
@@ -268,8 +373,13 @@ class ConnectionManager:
         self._hurry.set()
         self.drop(error)
 
+    def link_failed(self, link: Link, error: WireError) -> None:
+        self._failure = error
+        self._closed.set()
+
     def link_opened(self, link: Link) -> None:
         self._link = link
+        self._cause_told = None
         self._hurry.clear()
         self.connected_since_s = self._now_s()
         self._log.info("connected", peer=self.name, address=str(self.address))

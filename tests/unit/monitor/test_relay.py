@@ -19,6 +19,7 @@ from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import TRANSITIONS, Status
 from evcharge.errors import UsageError
 from evcharge.monitor.relay import (
+    AT_THE_DOOR,
     MAX_WAITING_READINGS,
     TRANSITIONS_KEPT,
     Action,
@@ -461,6 +462,20 @@ def test_a_monitor_that_another_has_replaced_at_the_engine_does_not_hurry_back_e
     assert HoldBackEngine() in bench.took()
     bench.engine(ErrorResponse(**bench.head(), code="not_registered", reason="send an init_cp_id first"))
     assert HoldBackEngine() not in bench.took()
+
+
+@pytest.mark.parametrize("code", sorted(AT_THE_DOOR))
+def test_a_monitor_that_is_not_let_in_says_so_once_and_does_not_hurry_back(code: str) -> None:
+    bench = Bench()
+    told = 0
+    for _ in range(3):
+        bench.connect_central()
+        bench.central(ErrorResponse(**bench.head(), code=code, reason="not like this"))
+        bench.lose_central()
+        actions = bench.took()
+        assert HoldBackCentral() in actions
+        told += Note("central_refuses_charge_point", {"reason": "not like this"}, problem=True) in actions
+    assert told == 1
 
 
 def test_no_other_error_of_central_holds_it_back() -> None:
