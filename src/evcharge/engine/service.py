@@ -27,6 +27,7 @@ from evcharge.protocol.messages import (
     Message,
 )
 from evcharge.protocol.topics import Topic
+from evcharge.throttle import Throttle
 from evcharge.transport.tcp import Link, port_of, serve
 from evcharge.transport.trace import Trace
 
@@ -58,8 +59,10 @@ class Engine:
         self._link: Link | None = None
         self._journal: Journal | None = None
         self._syncing: set[int] = set()
+        self._throttle = Throttle()
         self._wake = asyncio.Event()
-        self._failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[Any] = self._loop.create_future()
         self._asked: dict[UUID, asyncio.Future[ChargeRequestResponse]] = {}
         self._watcher: Callable[[list[Message]], None] = lambda outcome: None
         self.charger = Charger(config.charger)
@@ -204,7 +207,12 @@ class Engine:
             self._write(self._journal, message)
         except OSError as problem:
             # The disk is full or gone. Go on: the driver charges, and Monitor and Kafka still carry the data.
-            self._log.error("journal_unwritable", session_id=message.session_id, cause=problem.strerror)
+            self._tell_unwritable(problem)
+
+    def _tell_unwritable(self, problem: OSError) -> None:
+        before = self._throttle.admit(problem.errno, clock.now().monotonic_s)
+        if before is not None:
+            self._log.error("journal_unwritable", cause=problem.strerror, silenced_before=before)
 
     def _write(self, journal: Journal, message: ChargingData | ChargeCompletion) -> None:
         descriptor = journal.write(message)
@@ -217,11 +225,13 @@ class Engine:
             # In a thread: a slow card must not hold up the meter. A cut of power costs the last second at most.
             self._syncing.add(descriptor)
             copy = os.dup(descriptor)
-            asyncio.get_running_loop().run_in_executor(None, self._sync, copy, descriptor)
+            self._loop.run_in_executor(None, self._sync, copy, descriptor)
 
     def _sync(self, copy: int, descriptor: int) -> None:
         try:
             os.fdatasync(copy)
+        except OSError as problem:
+            self._loop.call_soon_threadsafe(self._tell_unwritable, problem)
         finally:
             os.close(copy)
             self._syncing.discard(descriptor)

@@ -22,13 +22,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 def open_database(path: Path) -> Engine:
     """The database in the file `path`, made or brought up to date if need be; raises `DatabaseUnusable`."""
-    try:
-        if path.is_dir():
-            raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
-        if not path.parent.is_dir():
-            raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
-    except PermissionError as problem:
-        raise DatabaseUnusable(f"the database {path} cannot be used: {problem.strerror}") from None
+    _check_place(path)
     _make_private(path)
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
@@ -48,6 +42,16 @@ def open_database(path: Path) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _check_place(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
+        if not path.parent.is_dir():
+            raise DatabaseUnusable(f"the folder {path.parent} for the database does not exist; make it first")
+    except PermissionError as problem:
+        raise DatabaseUnusable(f"the database {path} cannot be used: {problem.strerror}") from None
 
 
 def _make_private(path: Path) -> None:
@@ -141,6 +145,7 @@ def _cause(problem: DBAPIError, path: Path) -> str:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the database for one Central; a second would decide from a memory of its own."""
+    _check_place(path)
     lock_path = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(lock_path, os.O_CREAT | os.O_RDWR, 0o600)

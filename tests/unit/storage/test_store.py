@@ -224,8 +224,11 @@ def listening(name: str, listener: Callable[..., None]) -> Iterator[None]:
 
 
 def test_a_folder_that_is_missing_is_one_clear_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "evcharge.db"
     with pytest.raises(DatabaseUnusable, match=r"the folder .*no for the database does not exist; make it first"):
-        Store(tmp_path / "no" / "evcharge.db")
+        Store(path)
+    with pytest.raises(DatabaseUnusable, match="make it first"), locked(path):
+        pass
 
 
 def test_a_path_below_a_file_is_one_clear_sentence(tmp_path: Path) -> None:
