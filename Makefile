@@ -21,7 +21,7 @@ check: $(INSTALLED) ## format, lint, types, import rules and unit tests; under a
 	$(BIN)/pytest -q --numprocesses auto tests/unit
 
 test: $(INSTALLED) check ## all tests, against a real Apache Kafka
-	$(BIN)/pytest -q --numprocesses 2 tests/e2e
+	$(BIN)/pytest -q --numprocesses 2 tests/e2e tests/faults
 
 faults: $(INSTALLED) ## break real networks and compare the books; RUNS=20, SEED=, BREAKS=kill-central,…
 	$(BIN)/python tests/faults/run.py --runs $(or $(RUNS),20) $(if $(SEED),--seed $(SEED)) $(if $(BREAKS),--breaks $(BREAKS))

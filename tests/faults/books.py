@@ -67,10 +67,8 @@ class State:
     """One charge point, as each of those who speak of it shows it, when all has been healed."""
 
     cp_id: str
-    database: str
-    http: str
-    monitor: str
-    engine: str
+    shown: dict[str, str]
+    """State, by who shows it."""
 
 
 @dataclass(frozen=True)
@@ -262,12 +260,9 @@ def _check_power_cuts(evidence: Evidence) -> Iterator[str]:
 
 def _check_states(evidence: Evidence) -> Iterator[str]:
     for state in evidence.states:
-        shown = (state.database, state.http, state.monitor)
-        if shown != ("ACTIVE", "ACTIVE", "ACTIVE") or state.engine != "ACTIVE":
-            yield (
-                f"{state.cp_id} is {state.database} in the database, {state.http} over HTTP,"
-                f" {state.monitor} at its Monitor, {state.engine} at its Engine, and nothing is broken"
-            )
+        if set(state.shown.values()) != {"ACTIVE"}:
+            shown = ", ".join(f"{status} {where}" for where, status in state.shown.items())
+            yield f"nothing is broken any more, and {state.cp_id} is {shown}"
     for fault in evidence.open_faults:
         yield f"the fault {fault['code']} of {fault['cp_id']} was never cleared: {fault['description']}"
 

@@ -2,13 +2,16 @@
 
 import random
 import signal
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from network import HEALTH_TIMEOUT_S, HEARTBEAT_TIMEOUT_S, ChargePoint, Kafka, Network
+from network import CLOCKS, DISKS, HEALTH_TIMEOUT_S, HEARTBEAT_TIMEOUT_S, ChargePoint, Kafka, Network
 from proxy import Carrier, Delayed, Lossy, Proxy, Shuffled, Trickle, Twice
+from records import say_again
 
 Heal = Callable[[], None]
+HOUR_S = 3600
 SLACK_S = 1.0
 """What a busy machine of two cores may add to a promised time."""
 
@@ -82,6 +85,38 @@ def _freeze_broker(network: Network, cp: ChargePoint, rng: random.Random) -> Hea
     return lambda: broker.send(signal.SIGCONT)
 
 
+def _fill(disk: str) -> Callable[[Network, ChargePoint, random.Random], Heal]:
+    def strike(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+        if disk == "engine-disk":
+            network.unkept.update(each.cp_id for each in network.charge_points)
+        network.disks[disk].fill()
+        return network.disks[disk].make_room
+
+    return strike
+
+
+def _lock_database(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    connection = sqlite3.connect(network.database, timeout=10, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection.close
+
+
+def _set_clock(clock: str, ahead_s: int) -> Callable[[Network, ChargePoint, random.Random], Heal]:
+    def strike(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+        network.clocks[clock].set(ahead_s)
+        return lambda: network.clocks[clock].set(0)
+
+    return strike
+
+
+def _say_again(network: Network, cp: ChargePoint, rng: random.Random) -> Heal:
+    def again() -> None:
+        say_again(network.kafka.broker.bootstrap, network.begun, network.name, rng)
+
+    again()
+    return again
+
+
 WIRES: dict[str, Callable[[Network, ChargePoint], Proxy]] = {
     "monitor-central": lambda network, cp: cp.to_central,
     "monitor-engine": lambda network, cp: cp.to_engine,
@@ -151,5 +186,14 @@ BREAKS = {
             for wire in ("monitor-central", "monitor-engine")
             for harm, do in ON_LINES.items()
         ),
+        Break("say-again", "records", _say_again),
+        *(Break(f"fill-{disk}", disk, _fill(disk)) for disk in DISKS),
+        Break("lock-database", "central-disk", _lock_database),
+        *(
+            Break(f"{name}-{clock}", clock, _set_clock(clock, ahead_s))
+            for clock in CLOCKS
+            for name, ahead_s in (("advance", HOUR_S), ("turn-back", -HOUR_S))
+        ),
+        Break("kill-broker-for-two-minutes", "kafka", _kill_broker, (120.0, 120.0), long=True),
     )
 }

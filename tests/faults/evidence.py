@@ -9,81 +9,60 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from books import Evidence, Metered, PowerCut, Receipt, State, Told
-from confluent_kafka import Consumer, TopicPartition
 from harness import Program, eventually
 from network import Network
+from records import RESPONSES, since
 
 PAGE = 200
 
 
-def gather(network: Network, begun: dict[tuple[str, int], int]) -> Evidence:
-    """Everything; `begun` is where the topic of the receipts ended when the run began."""
+def gather(network: Network) -> Evidence:
     evidence = Evidence(unkept=network.unkept)
     evidence.power_cuts = [PowerCut(cp_id, at) for cp_id, at in network.power_cuts]
     _read_database(network.database, evidence)
-    for cp in network.charge_points:
-        _read_meter(network.folder / f"{cp.engine}.trace", evidence)
+    for meter in network.meters:
+        _read_meter(network.folder / meter, evidence)
     evidence.journals = sorted(
         path.name for path in network.journals.rglob("*") if path.suffix in (".jsonl", ".refused", ".unreadable")
     )
-    own = [message for message in heard(network.kafka.broker.bootstrap, begun) if _is_of(network, message)]
+    answers = since(network.kafka.broker.bootstrap, network.begun, RESPONSES)
+    own = [message for _, message in answers if _is_of(network, message)]
     _read_answers("Kafka", own, evidence)
     for path in sorted(network.folder.glob("*.trace")):
         received = [line["message"] for line in _lines(path)]
         _read_answers(path.name, received, evidence)
     evidence.logs = {path.name: path.read_text() for path in sorted(network.folder.glob("*.log"))}
     http = network.world.http(network.running["central"], network.token)
-    shown = http.get("/v1/charge-points", params={"limit": PAGE}).raise_for_status().json()["charge_points"]
-    status_over_http = {cp["cp_id"]: cp["status"] for cp in shown}
-    page = http.get("/v1/sessions", params={"limit": PAGE}).raise_for_status().json()
-    evidence.over_http = page["sessions"]
-    for cp in network.charge_points:
-        evidence.states.append(
-            State(
-                cp.cp_id,
-                str(network.world.status(cp.cp_id)),
-                status_over_http.get(cp.cp_id, "unknown"),
-                _monitor_state(network.running[cp.monitor], cp.cp_id),
-                _engine_state(network.running[cp.engine]),
-            )
-        )
+    evidence.over_http = _pages(http, "/v1/sessions", "sessions", "before")
+    status_over_http = {
+        cp["cp_id"]: cp["status"] for cp in _pages(http, "/v1/charge-points", "charge_points", "after")
+    }
+    by_cp = {cp.cp_id: cp for cp in network.charge_points}
+    for cp_id, status in _statuses(network.database).items():
+        shown = {"in the database": status, "over HTTP": status_over_http.get(cp_id, "unknown")}
+        if cp_id in by_cp:
+            shown["at its Monitor"] = _monitor_state(network.running[by_cp[cp_id].monitor], cp_id)
+            shown["at its Engine"] = _engine_state(network.running[by_cp[cp_id].engine])
+        evidence.states.append(State(cp_id, shown))
     return evidence
 
 
-def ends(bootstrap: str) -> dict[tuple[str, int], int]:
-    """Where `driver_responses` ends now, by partition."""
-    with _reader(bootstrap) as consumer:
-        topic = "driver_responses"
-        metadata = consumer.list_topics(topic, timeout=10).topics[topic]
-        if metadata.error is not None:
-            return {}
-        return {
-            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
-            for number in metadata.partitions
-        }
+def _pages(http: httpx.Client, path: str, name: str, mark: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    at: str | None = None
+    while True:
+        page = http.get(path, params={"limit": PAGE} | ({mark: at} if at else {})).raise_for_status().json()
+        found += page[name]
+        at = page[f"next_{mark}"]
+        if at is None:
+            return found
 
 
-def heard(bootstrap: str, begun: dict[tuple[str, int], int]) -> list[dict[str, Any]]:
-    """What stands in these partitions, from there to their ends."""
-    until = ends(bootstrap)
-    found = []
-    with _reader(bootstrap) as consumer:
-        missing = sum(end - begun.get(at, 0) for at, end in until.items())
-        consumer.assign([TopicPartition(*at, begun.get(at, 0)) for at in until])
-        while missing > 0:
-            record = consumer.poll(10)
-            assert record is not None, f"Kafka did not give {missing} records that it has"
-            missing -= 1
-            found.append(json.loads(record.value() or b"null"))
-    return found
-
-
-class _reader(closing[Consumer]):  # noqa: N801  # used as a function
-    def __init__(self, bootstrap: str) -> None:
-        super().__init__(
-            Consumer({"bootstrap.servers": bootstrap, "group.id": "checker", "enable.auto.commit": False})
-        )
+def _statuses(database: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        return dict(connection.execute("SELECT cp_id, status FROM charge_points"))
 
 
 def _is_of(network: Network, message: object) -> bool:

@@ -8,7 +8,9 @@ import sys
 import tempfile
 import time
 import traceback
+import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +20,26 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e"), str(ROOT / "
 
 from books import Evidence, wrongs  # noqa: E402
 from breaks import BREAKS, Break, Heal  # noqa: E402
-from evidence import ends, gather  # noqa: E402
+from crowd import CROWDS, Crowd, break_crowd  # noqa: E402
+from evidence import gather  # noqa: E402
 from harness import eventually  # noqa: E402
-from network import ChargePoint, Kafka, Network, some_wishes, wait_until  # noqa: E402
+from machine import no_clock, no_small_disk  # noqa: E402
+from network import CENTRAL_OF_A_CROWD, CLOCKS, DISKS, ChargePoint, Kafka, Network, some_wishes, wait_until  # noqa: E402
 
 RESULTS = ROOT / ".faults" / "results.jsonl"
-CHARGE_POINTS, DRIVERS, WISHES = 2, 2, 3
+CHARGE_POINTS, DRIVERS = 2, 2
 SETTLES_WITHIN_S = 40.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many charges each driver wants, and how often at the most the same is broken again in one run."""
+
+    wishes: int
+    most_rounds: int
+
+
+LONG, SHORT = Size(3, 3), Size(2, 1)
 
 
 @dataclass
@@ -47,34 +62,70 @@ class Result:
         )
 
 
-def drawn(seed: int, long: bool) -> list[Break]:
+def possible(long: bool) -> list[str]:
+    """The breaks that can be done on this machine; says why the others cannot."""
+    cannot: dict[str, str] = {}
+    if reason := no_small_disk():
+        cannot |= {f"fill-{disk}": reason for disk in DISKS}
+    if reason := no_clock():
+        cannot |= {each.name: reason for each in BREAKS.values() if each.hits in CLOCKS}
+    for name, reason in cannot.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    breaks = [each.name for each in BREAKS.values() if each.name not in cannot and (long or not each.long)]
+    return [*breaks, *(CROWDS if long else ())]
+
+
+def drawn(seed: int, table: list[str]) -> list[str]:
     """One break, or two that hit different things. Seeds in a row take the breaks of the table in turn."""
-    table = [each for each in BREAKS.values() if long or not each.long]
     first = table[seed % len(table)]
     rng = random.Random(f"breaks of {seed}")
-    others = [each for each in table if each.hits != first.hits]
-    return [first] if rng.random() < 0.5 else [first, rng.choice(others)]
+    if first in CROWDS or rng.random() < 0.5:
+        return [first]
+    return [
+        first,
+        rng.choice([name for name in table if name in BREAKS and BREAKS[name].hits != BREAKS[first].hits]),
+    ]
 
 
-def run(seed: int, breaks: list[Break], kafka: Kafka, folder: Path) -> Result:
+def run(seed: int, breaks: list[Break], kafka: Kafka, folder: Path, size: Size) -> Result:
     """One network, broken and healed; what is in `folder` is its story."""
+    rng = random.Random(seed)
+    hits = frozenset(each.hits for each in breaks)
+
+    def story(network: Network) -> list[str]:
+        network.start(CHARGE_POINTS)
+        for number in range(1, DRIVERS + 1):
+            network.start_driver(f"D{number}", some_wishes(network, rng, size.wishes))
+        wrong: list[str] = []
+        for _ in range(rng.randint(1, size.most_rounds)):
+            network.until(lambda: network.is_charging() or network.drivers_are_done(), "somebody charges")
+            wrong += _break(network, breaks, rng)
+        return wrong + _settle(network)
+
+    network = Network(_name(seed), folder, kafka, hits)
+    return _told(seed, [each.name for each in breaks], network, story)
+
+
+def run_crowd(seed: int, crowd: Crowd, kafka: Kafka, folder: Path) -> Result:
+    """The same, of a crowd."""
+    network = Network(_name(seed), folder, kafka, central_options=CENTRAL_OF_A_CROWD)
+    return _told(seed, [crowd.name], network, lambda network: break_crowd(network, crowd))
+
+
+def _name(seed: int) -> str:
+    """Another one for each run, also of the same seed: a Kafka keeps what was."""
+    return f"R{seed % 2**32:x}-{random.SystemRandom().randrange(16**4):04x}"
+
+
+def _told(seed: int, names: list[str], network: Network, story: Callable[[Network], list[str]]) -> Result:
+    """What the story leads to, and what the books say of it."""
     begun_s = time.monotonic()
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    rng = random.Random(seed)
-    begun = ends(kafka.broker.bootstrap)
-    network = Network(
-        f"R{seed % 2**32:x}-{rng.randrange(16**4):04x}", folder, kafka, frozenset(each.hits for each in breaks)
-    )
     evidence = Evidence()
     wrong: list[str] = []
     try:
-        network.start(CHARGE_POINTS)
-        for number in range(1, DRIVERS + 1):
-            network.start_driver(f"D{number}", some_wishes(network, rng, WISHES))
-        network.until(network.is_charging, "somebody charges")
-        wrong += _break(network, breaks, rng)
-        wrong += _settle(network)
-        evidence = gather(network, begun)
+        wrong += story(network)
+        evidence = gather(network)
         wrong += wrongs(evidence)
     except AssertionError as problem:
         wrong.append(f"the run broke off: {problem}")
@@ -85,13 +136,14 @@ def run(seed: int, breaks: list[Break], kafka: Kafka, folder: Path) -> Result:
         network.stop()
     seconds = round(time.monotonic() - begun_s, 1)
     energy_wh = sum(row["energy_wh"] for row in evidence.sessions)
-    return Result(at, seed, [each.name for each in breaks], len(evidence.sessions), energy_wh, seconds, wrong)
+    return Result(at, seed, names, len(evidence.sessions), energy_wh, seconds, wrong)
 
 
 def _break(network: Network, breaks: list[Break], rng: random.Random) -> list[str]:
     """Strike at random moments, one break after the other, and heal each when it has lasted."""
     now_s = time.monotonic()
     wrong = []
+    impatient = rng.random() < 0.5
     open_ends: list[tuple[float, Heal]] = []
     for each in breaks:
         now_s += rng.uniform(0.0, 2.0)
@@ -102,23 +154,46 @@ def _break(network: Network, breaks: list[Break], rng: random.Random) -> list[st
         open_ends.append((struck_s + rng.uniform(*each.lasts_s), heal))
         if each.shows is not None and len(breaks) == 1:
             try:
-                network.world.until_status(cp.cp_id, each.shows.status, each.shows.within_s)
+                eventually(_shows(network, cp.cp_id, each.shows.status), "shown", each.shows.within_s)
             except AssertionError:
                 wrong.append(
                     f"{each.shows.within_s:g} s after {each.name}, {cp.cp_id} was shown"
-                    f" {network.world.status(cp.cp_id)}, not {each.shows.status}"
+                    f" {network.status(cp.cp_id)}, not {each.shows.status}"
                 )
+    if impatient:
+        _somebody_stops(network, rng)
     for at_s, heal in sorted(open_ends, key=lambda end: end[0]):
         wait_until(at_s)
         heal()
     return wrong
 
 
+def _shows(network: Network, cp_id: str, status: str) -> Callable[[], bool]:
+    return lambda: network.status(cp_id) == status
+
+
 def _busy(network: Network, rng: random.Random) -> ChargePoint:
     """A charge point that charges, if one does."""
-    rows = network.world.rows("SELECT cp_id FROM sessions WHERE ended_at IS NULL")
+    rows = network.rows("SELECT cp_id FROM sessions WHERE ended_at IS NULL")
     busy = {row["cp_id"] for row in rows}
     return rng.choice([cp for cp in network.charge_points if cp.cp_id in busy] or network.charge_points)
+
+
+def _somebody_stops(network: Network, rng: random.Random) -> None:
+    """A driver asks for the end of his charge, in the midst of it all, and does not wait for the answer."""
+    rows = network.rows("SELECT driver_id, cp_id, session_id FROM sessions WHERE ended_at IS NULL")
+    if rows:
+        row = rng.choice(rows)
+        request = {
+            "type": "stop_charging_request",
+            "message_id": str(uuid.uuid4()),
+            "timestamp": datetime.now(UTC).isoformat(),
+            "driver_id": row["driver_id"],
+            "cp_id": row["cp_id"],
+            "session_id": str(uuid.UUID(row["session_id"])),
+        }
+        network.hand.produce("driver_stop_requests", json.dumps(request).encode(), row["cp_id"])
+        network.hand.poll(0)
 
 
 def _settle(network: Network) -> list[str]:
@@ -164,24 +239,27 @@ def main() -> int:
         "--results", type=Path, default=RESULTS, help="where to append them (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    unknown = set((arguments.breaks or "").split(",")) - BREAKS.keys() - {""}
+    names = arguments.breaks.split(",") if arguments.breaks else []
+    unknown = set(names) - BREAKS.keys() - CROWDS.keys()
     if unknown:
-        parser.error(f"there is no break {', '.join(sorted(unknown))}; there are {', '.join(BREAKS)}")
+        parser.error(f"there is no break {', '.join(sorted(unknown))}; there are {', '.join([*BREAKS, *CROWDS])}")
+    if len(names) > 1 and CROWDS.keys() & set(names):
+        parser.error("a crowd is broken by itself alone")
     first = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**31)
     folder = Path(tempfile.mkdtemp(prefix="evcharge-faults-"))
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     kafka = Kafka(folder / "kafka")
+    table = possible(long=not arguments.short)
     verdicts: Counter[tuple[str, bool]] = Counter()
     try:
         for seed in range(first, first + arguments.runs):
-            breaks = (
-                [BREAKS[name] for name in arguments.breaks.split(",")]
-                if arguments.breaks
-                else drawn(seed, not arguments.short)
-            )
             place = folder / str(seed)
             place.mkdir()
-            result = run(seed, breaks, kafka, place)
+            these = names or drawn(seed, table)
+            if these[0] in CROWDS:
+                result = run_crowd(seed, CROWDS[these[0]], kafka, place)
+            else:
+                result = run(seed, [BREAKS[name] for name in these], kafka, place, LONG)
             with arguments.results.open("a") as results:
                 results.write(json.dumps(asdict(result)) + "\n")
             print(result.line(), flush=True)
@@ -197,7 +275,7 @@ def main() -> int:
     finally:
         kafka.close()
     print()
-    for name in BREAKS:
+    for name in (*BREAKS, *CROWDS):
         good, bad = verdicts[name, True], verdicts[name, False]
         if good + bad:
             print(f"{name:<28} {good + bad:>4} runs {bad:>4} wrong")

@@ -21,7 +21,6 @@ from evcharge.errors import (
     InvalidField,
     PeerSilent,
     TlsRequired,
-    TooManyFailures,
     UsageError,
     WireError,
 )
@@ -58,7 +57,7 @@ UNHEALTHY = "unhealthy"
 MAX_WAITING_READINGS = 10_000
 TRANSITIONS_KEPT = 20
 HEARTBEATS_MISSED = 3
-AT_THE_DOOR = {TlsRequired.code, TooManyFailures.code}
+AT_THE_DOOR = {TlsRequired.code}
 """What Central says to connections that it does not let in."""
 
 
@@ -279,12 +278,9 @@ class Relay:
     def _refused(self, response: AuthResponse | RegisterResponse | ErrorResponse) -> list[Action]:
         """Central says no. Said once, not at each of the attempts that follow."""
         kind = type(response)
-        said = (
-            response.code if response.code == TooManyFailures.code else response.reason
-        )  # It counts the seconds.
-        if kind in self._refusals and self._refusals[kind] == said:
+        if kind in self._refusals and self._refusals[kind] == response.reason:
             return []
-        self._refusals[kind] = said
+        self._refusals[kind] = response.reason
         return [Note("central_refuses_charge_point", {"reason": response.reason}, problem=True)]
 
     def _registered(self, response: RegisterResponse, now: Instant) -> list[Action]:

@@ -32,9 +32,9 @@ def receipt(where: str = "Kafka", **fields: Any) -> Receipt:
     return Receipt(where, bill | fields)
 
 
-def state(**shown: str) -> State:
+def state(**otherwise: str) -> State:
     return State(
-        **{"cp_id": "CP1", "database": "ACTIVE", "http": "ACTIVE", "monitor": "ACTIVE", "engine": "ACTIVE"} | shown
+        "CP1", {"database": "ACTIVE", "http": "ACTIVE", "monitor": "ACTIVE", "engine": "ACTIVE"} | otherwise
     )
 
 
@@ -125,13 +125,13 @@ SPOILT: list[tuple[str, Spoil]] = [
     ),
     ("fall: [1600, 1500] Wh", lambda e: e.meter_values[0].update(energy_wh=1600)),
     ("the last reading kept of session", lambda e: e.meter_values.pop()),
-    ("is CHARGING in the database", lambda e: e.states.append(state(database="CHARGING"))),
-    ("FAULTY over HTTP", lambda e: e.states.append(state(http="FAULTY"))),
+    ("CP1 is CHARGING database", lambda e: e.states.append(state(database="CHARGING"))),
+    ("FAULTY http", lambda e: e.states.append(state(http="FAULTY"))),
     (
-        "DISCONNECTED at its Monitor",
+        "DISCONNECTED monitor",
         lambda e: e.states.append(state(monitor="DISCONNECTED")),
     ),
-    ("CHARGING at its Engine", lambda e: e.states.append(state(engine="CHARGING"))),
+    ("CHARGING engine", lambda e: e.states.append(state(engine="CHARGING"))),
     (
         "the fault engine_lost of CP1 was never cleared",
         lambda e: e.open_faults.append({"cp_id": "CP1", "code": "engine_lost", "description": "gone"}),
