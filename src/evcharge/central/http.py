@@ -1,22 +1,17 @@
 """The operators' interface over HTTP: which function of the desk does what."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-import uvicorn
 from litestar import Litestar, Request, Response, Router, delete, get, post, put
-from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.plugins import RedocRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
@@ -25,12 +20,13 @@ from structlog.typing import FilteringBoundLogger
 from evcharge import __version__
 from evcharge.central.board import Watcher
 from evcharge.central.desk import Desk
-from evcharge.central.http_access import OPERATORS, TokenCheck
+from evcharge.central.http_access import OPERATORS, TokenCheck, WrongTokens, few_at_a_time
+from evcharge.central.http_page import PlainPage
 from evcharge.central.http_problems import on_bug, on_http_problem, on_refusal, problems
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor
 from evcharge.domain.status import Status
-from evcharge.errors import AddressInUse, DatabaseUnusable, EvchargeError, InvalidField
+from evcharge.errors import DatabaseUnusable, EvchargeError, InvalidField
 from evcharge.protocol.messages import Utc
 from evcharge.protocol.operators import (
     BODIES,
@@ -62,12 +58,9 @@ from evcharge.protocol.operators import (
     Totals,
 )
 from evcharge.storage.registry import Token
-from evcharge.transport.tcp import Address
 
-MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES = 16 * 1024
 STREAM_SIGN_OF_LIFE_S = 15.0
-GRACE_S = 2
-BACKLOG = 2048
 LARGEST_NUMBER = 2**53  # a float has it exactly, and JSON's numbers may be read as such
 
 TheDesk = NamedDependency[Desk]
@@ -150,6 +143,7 @@ async def meter_values(
     "/sessions.csv",
     summary="Sessions as CSV, newest first, however many",
     media_type="text/csv",
+    middleware=[few_at_a_time],
     responses=problems(),
 )
 async def sessions_csv(desk: TheDesk, wanted: Wanted) -> Stream:
@@ -209,13 +203,14 @@ async def audit(desk: TheDesk, before: Number = None, limit: Limit = 100) -> Aud
     summary="Live state: server-sent events, each a `Changes`",
     description="Each event's data is a `Changes` object: first all charge points, then those that have changed.",
     media_type="text/event-stream",
+    middleware=[few_at_a_time],
     responses=problems(),
 )
 async def events(desk: TheDesk, request: Request[Token, str, Any]) -> Stream:
     return Stream(
         event_lines(desk, request.auth),
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers={"X-Accel-Buffering": "no"},
     )
 
 
@@ -376,7 +371,7 @@ async def healthz(request: Request[Any, Any, Any]) -> Response[Health]:
     "/metrics",
     summary="Metrics in Prometheus' text format",
     media_type="text/plain",
-    responses={401: problems()[401]},
+    responses={code: problems()[code] for code in (401, 429)},
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     page: MetricsPage = request.app.state["metrics"]
@@ -399,9 +394,8 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
     )
     app = Litestar(
         route_handlers=[v1, healthz, metrics],
-        middleware=[DefineMiddleware(TokenCheck, desk=desk, exclude=["^/healthz$"])],
+        middleware=[DefineMiddleware(TokenCheck, desk=desk, wrong=WrongTokens(log), exclude=["^/healthz$"])],
         exception_handlers={EvchargeError: on_refusal, HTTPException: on_http_problem, Exception: on_bug},
-        response_headers=[ResponseHeader(name="X-Content-Type-Options", value="nosniff")],
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,  # or it would write to stderr beside our own log
         openapi_config=OpenAPIConfig(
@@ -409,7 +403,7 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
             version=__version__,
             description="What operators of a network of charge points see and do.",
             path="/docs",
-            render_plugins=[RedocRenderPlugin()],
+            render_plugins=[PlainPage()],
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"token": []}],
         ),
@@ -426,51 +420,3 @@ def _describe_exactly(app: Litestar) -> None:
     _, exact = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
     schemas: dict[str, Any] = app.openapi_schema.components.schemas
     schemas.update(exact)
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn in a loop that is not its own: the signals are the program's."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class HttpServer:
-    """Takes its address at once; raises `AddressInUse`."""
-
-    def __init__(self, address: Address, desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -> None:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((address.host, address.port))
-            self._socket.listen(BACKLOG)  # here, as two may bind to one address as long as neither listens
-        except (OSError, UnicodeError) as problem:
-            self._socket.close()
-            cause = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-            raise AddressInUse(
-                f"cannot listen on {address} for HTTP: {cause}; choose another with --http, or say off"
-            ) from None
-        self._server = _Server(
-            uvicorn.Config(
-                make_app(desk, metrics_page, log),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                ws="none",
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
-
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
-
-    async def run(self) -> None:
-        """Serve until `stop`."""
-        await self._server.serve(sockets=[self._socket])
-
-    def stop(self) -> None:
-        self._server.should_exit = True

@@ -45,6 +45,7 @@ HTTP_CODES = {
     404: "not_there",
     405: "method_not_allowed",
     413: "too_large",
+    429: "too_many_requests",
 }
 
 
@@ -89,9 +90,10 @@ def problems(*also: int) -> dict[int, ResponseSpec]:
         403: "The token is a viewer's.",
         404: "What is named does not exist.",
         409: "It cannot be done as things stand; the code says why.",
+        429: "Too many requests, wrong tokens or streams; `Retry-After` says when to ask again.",
         503: "The database or the worker is held up.",
     }
     return {
         code: ResponseSpec(Problem, description=texts[code], generate_examples=False)
-        for code in (400, 401, 503, *also)
+        for code in (400, 401, 429, 503, *also)
     }

@@ -30,6 +30,8 @@ class Metrics:
         self.sent: Counter[tuple[str, type[Message]]] = Counter()
         self.counts: Counter[str] = Counter()
         """Errors by their code, and whatever else has a name."""
+        self.http_answers: Counter[int] = Counter()
+        """By their status code."""
         self._registry = CollectorRegistry()
         self.decide_s = self._timing("decide", "deciding a batch")
         self.commit_s = self._timing("commit", "writing a batch to the database")
@@ -71,6 +73,8 @@ class Metrics:
         yield _counter("errors", "Messages and requests refused.", ("code",), errors)
         others = {(name,): count for name, count in counts.items()}
         yield _counter("events", "What else was counted.", ("event",), others)
+        answers = {(str(status),): count for status, count in dict(self.http_answers).items()}
+        yield _counter("http_answers", "Answers to operators over HTTP.", ("status",), answers)
         for name, counted in (("received", self.received), ("sent", self.sent)):
             values = {(via, TYPE_NAMES[cls]): count for (via, cls), count in dict(counted).items()}
             yield _counter(f"messages_{name}", f"Messages {name}.", ("via", "type"), values)

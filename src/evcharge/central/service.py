@@ -24,7 +24,8 @@ from structlog.typing import FilteringBoundLogger
 from evcharge import clock
 from evcharge.central.board import Board, seen
 from evcharge.central.desk import Desk
-from evcharge.central.http import HttpServer
+from evcharge.central.http import make_app
+from evcharge.central.http_server import HttpServer
 from evcharge.central.inbox import FromBroker, Inbox, Look, ReceiptSent, Stop
 from evcharge.central.metrics import Metrics, Snapshot
 from evcharge.central.orders import Orders
@@ -152,7 +153,7 @@ class Central:
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
         desk_threads = ThreadPoolExecutor(DESK_THREADS, thread_name_prefix="desk")
         desk = self._desk(desk_threads)
-        http = HttpServer(config.http, desk, self._metrics_page, self._log) if config.http is not None else None
+        http = self._http_server(config.http, desk) if config.http is not None else None
         worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
         kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
         port = port_of(server)
@@ -196,6 +197,10 @@ class Central:
             self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
         if self._failed.done():
             self._failed.result()
+
+    def _http_server(self, address: Address, desk: Desk) -> HttpServer:
+        app = make_app(desk, self._metrics_page, self._log)
+        return HttpServer(address, app, self.metrics.http_answers, self._log)
 
     async def _serve_http(self, http: HttpServer) -> None:
         try:

@@ -1,32 +1,35 @@
 """What of the operators' interface takes too long, or a fault of ours, to be seen from outside."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
 
 import pytest
 import structlog
+from litestar import Litestar
 from litestar.testing import TestClient
 from structlog.testing import CapturingLogger
 
 from evcharge.central.board import Board
 from evcharge.central.desk import Desk
-from evcharge.central.http import HttpServer, event_lines, make_app
+from evcharge.central.http import event_lines, make_app
+from evcharge.central.http_page import page_of
 from evcharge.central.orders import Orders
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor, Command, Role
-from evcharge.errors import AddressInUse, InternalError
+from evcharge.errors import InternalError
 from evcharge.protocol.operators import Changes
 from evcharge.storage.books import Books
 from evcharge.storage.database import open_database
 from evcharge.storage.registry import Registry
-from evcharge.transport.tcp import Address
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
 MARIA = Actor("maria", "command line")
@@ -157,13 +160,66 @@ def test_a_bug_met_by_a_command_is_no_refusal(desk: Desk) -> None:
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
 
 
-def test_two_cannot_have_one_port(desk: Desk) -> None:
-    first = HttpServer(Address("127.0.0.1", 0), desk, no_metrics, structlog.get_logger())
-    with pytest.raises(AddressInUse, match=f"cannot listen on 127.0.0.1:{first.port} for HTTP"):
-        HttpServer(Address("127.0.0.1", first.port), desk, no_metrics, structlog.get_logger())
+def test_too_many_wrong_tokens_are_not_even_looked_up(desk: Desk, path: Path, registry: Registry) -> None:
+    log = CapturingLogger()
+    app = make_app(desk, no_metrics, structlog.wrap_logger(log, processors=[]))
+
+    def ask(client: "TestClient[Litestar]", token: str) -> int:
+        response = client.get("/v1/audit", headers={"Authorization": f"Bearer {token}"})
+        if response.status_code == 429:
+            assert int(response.headers["Retry-After"]) >= 1
+        return response.status_code
+
+    with TestClient(app) as client:
+        assert ask(client, "secret") == 200
+        assert [ask(client, f"guess-{number}") for number in range(10)] == [401] * 10
+        assert ask(client, "guess") == 429
+        assert client.get("/v1/audit").status_code == 401, "who sends none is told to send one"
+        assert ask(client, "secret") == 200, "an operator at work is not locked out"
+        assert ask(client, "guess") == 401, "and a right one ends the wait"
+        registry.add_token("bo", Role.VIEWER, hash_key("new"), MARIA, NOW)
+        assert [ask(client, "guess") for _ in range(9)] == [401] * 9
+        assert ask(client, "new") == 429, "what was never right waits as all others do"
+    warnings = [call for call in log.calls if call.kwargs["event"] == "wrong_tokens"]
+    assert len(warnings) == 1, "once a minute"
+    assert warnings[0].kwargs["address"] == "unknown"
+    assert "guess" not in str(log.calls)
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a" * 70 + ".example", "::zz"])
-def test_an_address_that_is_not_ours_is_one_sentence(desk: Desk, host: str) -> None:
-    with pytest.raises(AddressInUse, match="choose another with --http, or say off"):
-        HttpServer(Address(host, 0), desk, no_metrics, structlog.get_logger())
+def test_a_removed_token_waits_as_all_others_do(desk: Desk, registry: Registry) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        headers = {"Authorization": "Bearer secret"}
+        assert client.get("/v1/audit", headers=headers).status_code == 200
+        registry.remove_token("maria", MARIA, NOW)
+        statuses = [client.get("/v1/audit", headers=headers).status_code for _ in range(11)]
+        assert statuses == [401] * 10 + [429]
+
+
+def test_the_page_has_all_that_is_described_and_runs_nothing(desk: Desk) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        headers = {"Authorization": "Bearer secret"}
+        page = client.get("/docs", headers=headers).text
+        described = client.get("/docs/openapi.json", headers=headers).json()
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            assert f"<code>{method.upper()} {path}</code> {escape(operation['summary'])}" in page
+    for name in described["components"]["schemas"]:
+        assert f'id="{name}"' in page
+    for link in re.findall(r'href="?#([^">]+)', page):
+        assert f'id="{link}"' in page
+    for active in ("<script", "<img", "<link", "http:", "https:", "onload", "javascript"):
+        assert active not in page
+
+
+def test_what_is_described_never_becomes_markup() -> None:
+    bad = "<script>alert(1)</script>"
+    schema = {"type": bad, "pattern": bad, "description": bad, "properties": {bad: {"$ref": f"#/x/{bad}"}}}
+    parameter = {"name": bad, "in": bad, "schema": schema}
+    answer = {"description": bad, "content": {bad: {"schema": {"anyOf": [schema, {"type": "array"}]}}}}
+    operation = {"summary": bad, "parameters": [parameter], "responses": {bad: answer}}
+    described = {
+        "info": {"title": bad, "version": bad, "description": bad},
+        "paths": {bad: {bad: operation}},
+        "components": {"schemas": {bad: schema}},
+    }
+    assert "<script>" not in page_of(described)
