@@ -41,6 +41,7 @@ from evcharge.logs import make_log
 from evcharge.monitor.console import MonitorCLI
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
+from evcharge.protocol.plain_text import one_line, printable
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
 from evcharge.running import (
     EXIT_FAILED,
@@ -87,6 +88,11 @@ def evcharge(
     ] = False,
 ) -> None:
     """Runs a network of electric-vehicle charge points."""
+
+
+def _say(text: str, err: bool = False) -> None:
+    """For what may hold another's words; what is ours alone needs no care."""
+    typer.echo(printable(text), err=err)
 
 
 def _run(program: Callable[[asyncio.Event], Awaitable[int]]) -> None:
@@ -443,7 +449,7 @@ def admin(
 
             async def work() -> int:
                 if command:
-                    typer.echo(await console.commands.run(shlex.join(command)))
+                    _say(await console.commands.run(shlex.join(command)))
                 else:
                     await desk.totals()  # if this is refused, so is all else
                     await console.attend(stop)
@@ -574,7 +580,7 @@ def driver(
     """Driver: list charge points, charge, follow, stop, and look back."""
     events = EventLog()
     log = make_log("driver", log_level, events if command is None and file is None and is_full_screen() else None)
-    show: Callable[[str], None] = (lambda text: None) if json else typer.echo
+    show: Callable[[str], None] = (lambda text: None) if json else _say
 
     async def act(driver: Driver, stop: asyncio.Event) -> Outcome | None:
         if file is not None:
@@ -607,7 +613,7 @@ def driver(
                 outcome = await act(Driver(driver_id, link, key), stop)
             if outcome is None:
                 return 0
-            typer.echo(answers.as_json(outcome.data) if json else outcome.text)
+            _say(answers.as_json(outcome.data) if json else outcome.text)
             return 0 if outcome.ok else EXIT_FAILED
 
         return await _until(stop, work())
@@ -677,7 +683,7 @@ def demo(
 
         on_terminal = sys.stdout.isatty() and not json
         if not on_terminal and not json:
-            shown.view.on_event = typer.echo
+            shown.view.on_event = _say
         screen = Live(shown.view, refresh_per_second=4) if on_terminal else nullcontext()
         with tempfile.TemporaryDirectory(prefix="evcharge-demo-") as folder, screen:
             await _until(stop, work(Path(folder)))
@@ -737,7 +743,7 @@ def replay(
 
             await _until(stop, work())
         figures = report(rows, skipped, replay.tally, replay.wall_s)
-        typer.echo(answers.as_json(figures) if json else text_of(figures))
+        _say(answers.as_json(figures) if json else text_of(figures))
         return EXIT_FAILED if figures["differences"] or figures["failed"] else 0
 
     _run(program)
@@ -866,7 +872,7 @@ def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
         typer.echo(none)
     else:
         for row in rows:
-            typer.echo("  ".join(f"{name}={value}" for name, value in row.items()))
+            _say("  ".join(f"{name}={one_line(str(value))}" for name, value in row.items()))
 
 
 def _main(program: str, name: str | None = None) -> None:
@@ -879,7 +885,7 @@ def _main(program: str, name: str | None = None) -> None:
     try:
         (command if name is None else command.commands[name])(sys.argv[1:], prog_name=program)
     except EvchargeError as error:
-        typer.echo(f"{program}: {answers.explained(error)}", err=True)
+        _say(f"{program}: {answers.explained(error)}", err=True)
         sys.exit(exit_code_of(error))
 
 

@@ -27,6 +27,7 @@ from evcharge.domain.status import Status
 from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
 from evcharge.errors import UsageError
 from evcharge.protocol.messages import ChargeCompletionResponse, ChargingStatusUpdate, CpInfo, Message
+from evcharge.protocol.plain_text import one_line
 from evcharge.protocol.topics import Topic
 from evcharge.transport.trial_broker import TrialBroker
 
@@ -69,7 +70,7 @@ class View:
     on_event: Callable[[str], None] = lambda event: None
 
     def tell(self, text: str) -> None:
-        event = f"{datetime.now():%H:%M:%S}  {text}"
+        event = f"{datetime.now():%H:%M:%S}  {one_line(text)}"
         self.events.append(event)
         self.on_event(event)
 

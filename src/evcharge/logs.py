@@ -15,9 +15,12 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from evcharge.console.events import EventLog
+from evcharge.protocol.plain_text import one_line, printable
 from evcharge.running import let_go
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LINES = ("exception", "traceback")
+"""Fields that have more than one."""
 
 
 def make_log(program: str, level: str, events: EventLog | None = None) -> FilteringBoundLogger:
@@ -33,9 +36,13 @@ def make_log(program: str, level: str, events: EventLog | None = None) -> Filter
         structlog.processors.JSONRenderer(default=str),
     ]
     as_text: list[Processor] = [
+        structlog.processors.format_exc_info,
         _plainly,
         structlog.processors.TimeStamper(fmt="iso", utc=False),
-        structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR")),
+        # Not in colours with all local variables, of which some may be secrets.
+        structlog.dev.ConsoleRenderer(
+            colors=not os.environ.get("NO_COLOR"), exception_formatter=structlog.dev.plain_traceback
+        ),
     ]
     render = as_text if for_people else as_json
     if events is not None:
@@ -67,11 +74,11 @@ class _Stderr:
 
 
 def _plainly(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    return {name: plain(value) for name, value in event.items()}
+    return {name: printable(value) if name in LINES else plain(value) for name, value in event.items()}
 
 
 def plain(value: Any) -> Any:
-    """`CHARGING`, not `<Status.CHARGING: 'CHARGING'>`."""
+    """`CHARGING`, not `<Status.CHARGING: 'CHARGING'>`; of text, what does nothing to a terminal."""
     match value:
         case Enum():
             return str(value.value)
@@ -79,6 +86,8 @@ def plain(value: Any) -> Any:
             return str(value)
         case datetime():
             return value.isoformat(timespec="seconds")
+        case str():
+            return one_line(value)
         case list() | tuple() | set() | frozenset():
             return ", ".join(str(plain(item)) for item in value)
     return value
@@ -103,7 +112,7 @@ def line_of(event: EventDict) -> str:
 
 def _quoted(value: Any) -> str:
     text = str(value)
-    return text if text and " " not in text else repr(text)
+    return text if text and text.isprintable() and " " not in text else repr(text)
 
 
 def _drop(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -38,6 +38,7 @@ from evcharge.errors import (
 )
 from evcharge.fleet import Fleet, FleetConfig
 from evcharge.protocol.messages import ChargeCompletionResponse, is_id
+from evcharge.protocol.plain_text import one_line
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
@@ -401,9 +402,10 @@ def text_of(figures: dict[str, Any]) -> str:
         f"requests   p50 {figures['request_p50_ms']} ms, p99 {figures['request_p99_ms']} ms",
         f"time       {figures['wall_s']} s, {figures['sessions_per_s']} sessions/s",
     ]
-    lines += [f"line {skip['line']} skipped: {skip['reason']}" for skip in figures["skipped"]]
+    lines += [f"line {skip['line']} skipped: {one_line(skip['reason'])}" for skip in figures["skipped"]]
     lines += [
-        f"line {row['line']}: {row['file_wh']} Wh in the file, {row['billed_wh']} Wh billed {row['reason']}"
+        f"line {row['line']}: {row['file_wh']} Wh in the file, {row['billed_wh']} Wh billed"
+        f" {one_line(row['reason'])}"
         for row in figures["differences"][:20]
     ]
     return "\n".join(lines)

@@ -40,6 +40,7 @@ from evcharge.protocol.operators import (
     Stopping,
     Totals,
 )
+from evcharge.protocol.plain_text import one_line
 
 TIMEOUT_S = 15.0
 SILENCE_S = 45.0
@@ -242,4 +243,4 @@ def _refusal(status_code: int, content: bytes) -> Refused:
         problem = _decoded(status_code, content, Problem)
     except Refused as strange:
         return strange
-    return Refused(f"{problem.reason} ({problem.code})")
+    return Refused(one_line(f"{problem.reason} ({problem.code})"))

@@ -44,6 +44,7 @@ from evcharge.protocol.operators import (
     SessionFilter,
     SessionRow,
 )
+from evcharge.protocol.plain_text import one_line
 
 TOTALS_EVERY_S = 5.0
 AGAIN_S = 2.0
@@ -473,4 +474,4 @@ def _change(values: dict[str, object] | None) -> str:
 
 def _facts(facts: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in facts)
-    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in facts)
+    return "\n".join(f"{name:<{width}}  {one_line(value)}".rstrip() for name, value in facts)

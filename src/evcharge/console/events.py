@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from evcharge import clock
+from evcharge.protocol.plain_text import printable
 
 KEPT = 500
 
@@ -62,10 +63,3 @@ class EventLog:
         """How many there were in all."""
         with self._lock:
             return self._events[-1].number if self._events else 0
-
-
-def printable(text: str) -> str:
-    """A text that may hold a peer's words, as lines that do nothing to a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" else ascii(c)[1:-1] for c in text)

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from evcharge.console.events import EventLog, printable
+from evcharge.console.events import EventLog
 from evcharge.console.shell import Commands, is_quit
 from evcharge.console.stdin import lines_of_stdin
+from evcharge.protocol.plain_text import printable
 from evcharge.running import let_go
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ async def _in_lines(front: Front, stop: asyncio.Event) -> bool:
                 return True
             answer = await front.commands.answer(line)
             if answer:
-                say(printable(answer))
+                say(answer)
     finally:
         stopped.cancel()
         if coming is not None:
@@ -122,7 +123,7 @@ async def _in_lines(front: Front, stop: asyncio.Event) -> bool:
 def say(text: str) -> None:
     """Tell a person who has no screen; results go to stdout."""
     try:
-        print(text, flush=True)  # noqa: T201
+        print(printable(text), flush=True)  # noqa: T201
     except OSError:
         let_go(sys.stdout)
 

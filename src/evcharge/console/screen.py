@@ -20,11 +20,12 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from evcharge.console.command_line import CommandLine, Said
-from evcharge.console.events import Event, printable
+from evcharge.console.events import Event
 from evcharge.console.front import Front, say
 from evcharge.console.shell import is_quit
 from evcharge.console.terminal import Terminal
 from evcharge.errors import EvchargeError
+from evcharge.protocol.plain_text import one_line
 
 REDRAW_S = 0.25
 SMALL_HEIGHT = 14
@@ -205,7 +206,7 @@ class ConsoleScreen(App[bool]):
 
     def _show_choices(self, words: list[str]) -> None:
         hint = HINT if self._looking_back is None else HINT_BACK
-        text = printable("   ".join(words)) if words else hint
+        text = one_line("   ".join(words)) if words else hint
         self._hint.update(Text(text, overflow="ellipsis", no_wrap=True))
 
     def action_interrupt(self) -> None:
@@ -303,9 +304,8 @@ def _style_of(text: str) -> Style:
 
 
 def _harmless(segment: Segment) -> Segment:
-    text = segment.text if segment.text.isprintable() else printable(segment.text).replace("\n", " ")
     # With a style, even if it is none: Textual's filters (NO_COLOR) need one.
-    return Segment(text, segment.style or Style.null())
+    return Segment(one_line(segment.text), segment.style or Style.null())
 
 
 def _hung_up() -> bool:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from evcharge.protocol.plain_text import one_line
+
 NUMERIC = set("0123456789.,:-+ ")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
     """Columns side by side, those of numbers to the right; `none` is what to say if there are no rows."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     if not texts:
         return none
     columns = list(zip(*texts, strict=True))

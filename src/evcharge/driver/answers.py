@@ -21,6 +21,7 @@ from evcharge.protocol.messages import (
     PastSession,
     is_id,
 )
+from evcharge.protocol.plain_text import one_line, printable_json
 
 HISTORY = 20
 PIPE_WIDTH = 120
@@ -128,7 +129,7 @@ def read_wishes(path: Path) -> list[tuple[str, int | None]]:
 
 
 def as_json(data: Any) -> str:
-    return msgspec.json.encode(data).decode()
+    return printable_json(msgspec.json.encode(data))
 
 
 # Texts
@@ -185,10 +186,11 @@ def history_of(sessions: list[PastSession], draw: Draw) -> str:
 def _framed(head: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
     table = Table(*head)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(one_line(str(cell)) for cell in row))
     if not table.row_count:
         return none
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")

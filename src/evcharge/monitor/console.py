@@ -17,7 +17,7 @@ from evcharge.console.drawing import (
     side_by_side,
     stacked,
 )
-from evcharge.console.events import EventLog, printable
+from evcharge.console.events import EventLog
 from evcharge.console.front import Front
 from evcharge.console.shell import Command, Commands
 from evcharge.domain.instant import Instant
@@ -26,6 +26,7 @@ from evcharge.errors import UsageError
 from evcharge.monitor.relay import Exchange, Transition
 from evcharge.monitor.service import Monitor
 from evcharge.protocol.messages import shown
+from evcharge.protocol.plain_text import one_line
 from evcharge.transport.tcp import ConnectionManager
 
 FAULT_CODES = ("cable_damaged", "connector_damaged", "display_dark", "housing_damaged", "vandalised")
@@ -184,11 +185,11 @@ class MonitorStatusPanel:
         since = (f" since {clock_time(transitions[-1].at)}  ", "dim")
         # What is wrong stands below.
         told = status is Status.FAULTY and self._relay.faults
-        return line(shown_status, since, "" if told else printable(transitions[-1].reason))
+        return line(shown_status, since, "" if told else one_line(transitions[-1].reason))
 
     def _faults(self) -> list[Text]:
         faults = list(self._relay.faults.items())
-        lines = [line((code, "red"), "  ", printable(text)) for code, text in faults[:MOST_FAULTS]]
+        lines = [line((code, "red"), "  ", one_line(text)) for code, text in faults[:MOST_FAULTS]]
         if len(faults) > MOST_FAULTS:
             lines.append(line((f"and {len(faults) - MOST_FAULTS} more", "red")))
         return lines
@@ -219,7 +220,7 @@ def _told(transition: Transition) -> Text:
         (f"{clock_time(transition.at)} ", "dim"),
         f"{transition.before} → ",
         (transition.now, STATUS_STYLES[transition.now]),
-        f"  {printable(transition.reason)}",
+        f"  {one_line(transition.reason)}",
     )
 
 

@@ -19,6 +19,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import BadJson, BadMessage, InvalidField, UnexpectedType, UnknownType
+from evcharge.protocol.plain_text import one_line
 
 ID_PATTERN = "[A-Za-z0-9._:-]{1,64}"
 Id = Annotated[str, Meta(pattern=rf"\A{ID_PATTERN}\Z")]
@@ -457,7 +458,7 @@ def _uuid_or_none(value: Any) -> UUID | None:
 
 def shown(text: str) -> str:
     """A text that may hold a peer's words, made fit for a message, a log and a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:MAX_TEXT])[:MAX_TEXT]
+    return one_line(text[:MAX_TEXT])[:MAX_TEXT]
 
 
 def check_price(price: Decimal) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from evcharge.errors import EnvironmentFault
+from evcharge.protocol.plain_text import printable_json
 
 SECRET_FIELDS = ("key",)
 
@@ -37,7 +38,7 @@ class Trace:
 
     def _write(self, line: dict[str, object]) -> None:
         with self._lock:
-            self._file.write(msgspec.json.encode(line) + b"\n")
+            self._file.write(printable_json(msgspec.json.encode(line)).encode() + b"\n")
 
 
 def _shown(data: bytes) -> object:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evcharge.console.events import EventLog, printable
+from evcharge.console.events import EventLog
+from evcharge.protocol.plain_text import printable
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
