@@ -4,9 +4,11 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 UV := 0.13.9
+ATHERIS := 3.0.0
+MINUTES := 10
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: help check test faults demo kafka kafka-stop format diagrams lock clean
+.PHONY: help check test faults demo kafka kafka-stop format diagrams lock fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,8 +47,15 @@ lock: ## pin what pyproject.toml asks for, with hashes, for all platforms; what 
 	&& "$$folder/bin/uv" $(COMPILE) --extra dev -o requirements.lock pyproject.toml \
 	&& "$$folder/bin/uv" $(COMPILE) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
 
+fuzz: ## feed the decoder and the line parser with whatever breaks them, for MINUTES (10) each
+	test -x .fuzz/venv/bin/python || $(PYTHON) -m venv .fuzz/venv
+	.fuzz/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-runtime.lock
+	.fuzz/venv/bin/pip install --quiet --disable-pip-version-check atheris==$(ATHERIS)
+	for target in messages lines; do PYTHONPATH=src .fuzz/venv/bin/python fuzz/fuzz_$$target.py .fuzz/$$target \
+	  -max_total_time=$$(($(MINUTES) * 60)) -artifact_prefix=.fuzz/$$target- -verbosity=0 -print_final_stats=1 || exit 1; done
+
 clean: ## remove what the other targets have made
-	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .kafka .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evcharge needs Python 3.11 or newer; \

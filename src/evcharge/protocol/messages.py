@@ -34,6 +34,8 @@ Utc = Annotated[datetime, Meta(tz=True)]
 
 MAX_PRICE_PER_KWH = Decimal(1000)
 PRICE_DECIMALS = 6
+MAX_COST = Decimal(10**9)
+COST_DECIMALS = 2
 MAX_PAGE = 200
 
 
@@ -190,6 +192,11 @@ class ChargeCompletionResponse(Reply, frozen=True, kw_only=True, tag="charge_com
     revision: Annotated[int, Meta(ge=1)]
     started_at: Utc | None = None
 
+    def __post_init__(self) -> None:
+        check_time("timestamp", self.timestamp)
+        check_price(self.price_per_kwh)
+        check_cost(self.cost)
+
 
 # Monitor to Engine, and back (beside the commands and the data above)
 
@@ -230,6 +237,11 @@ class ChargeRequestResponse(Verdict, frozen=True, kw_only=True, tag="charge_requ
     price_per_kwh: Decimal | None = None
     currency: Currency | None = None
 
+    def __post_init__(self) -> None:
+        check_time("timestamp", self.timestamp)
+        if self.price_per_kwh is not None:
+            check_price(self.price_per_kwh)
+
 
 class StopChargingRequest(Message, frozen=True, kw_only=True, tag="stop_charging_request"):
     driver_id: Id
@@ -261,6 +273,9 @@ class CpInfo(msgspec.Struct, frozen=True, kw_only=True):
     currency: Currency
     max_power_w: PowerW
 
+    def __post_init__(self) -> None:
+        check_price(self.price_per_kwh)
+
 
 class AvailableCpsResponse(Reply, frozen=True, kw_only=True, tag="available_cps_response"):
     """`next_after` is null on the last page; else ask again with it as `after`."""
@@ -289,6 +304,10 @@ class ChargingStatusUpdate(Reply, frozen=True, kw_only=True, tag="charging_statu
     soc_percent: SocPercent | None = None
     started_at: Utc | None = None
 
+    def __post_init__(self) -> None:
+        check_time("timestamp", self.timestamp)
+        check_cost(self.cost)
+
 
 class ChargingHistoryRequest(Message, frozen=True, kw_only=True, tag="charging_history_request"):
     """The driver's ended sessions, newest first; those before the page mark `before`."""
@@ -311,6 +330,10 @@ class PastSession(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Utc
     revision: Annotated[int, Meta(ge=1)]
     started_at: Utc | None = None
+
+    def __post_init__(self) -> None:
+        check_price(self.price_per_kwh)
+        check_cost(self.cost)
 
 
 class ChargingHistoryResponse(Reply, frozen=True, kw_only=True, tag="charging_history_response"):
@@ -463,12 +486,19 @@ def shown(text: str) -> str:
 
 def check_price(price: Decimal) -> None:
     """Raises `ValueError` for what is no price, or one that no column holds."""
-    exponent = price.as_tuple().exponent
-    decimals = -exponent if isinstance(exponent, int) else PRICE_DECIMALS + 1
-    if not 0 <= decimals <= PRICE_DECIMALS or price.is_signed() or price > MAX_PRICE_PER_KWH:
-        raise ValueError(
-            f"`price_per_kwh` must be a number from 0 to {MAX_PRICE_PER_KWH}, of at most {PRICE_DECIMALS} decimals"
-        )
+    _check_money("price_per_kwh", price, MAX_PRICE_PER_KWH, PRICE_DECIMALS)
+
+
+def check_cost(cost: Decimal) -> None:
+    """Raises `ValueError` for what is no sum of money: NaN, say."""
+    _check_money("cost", cost, MAX_COST, COST_DECIMALS)
+
+
+def _check_money(name: str, money: Decimal, most: Decimal, most_decimals: int) -> None:
+    exponent = money.as_tuple().exponent
+    decimals = -exponent if isinstance(exponent, int) else most_decimals + 1
+    if not 0 <= decimals <= most_decimals or money.is_signed() or money > most:
+        raise ValueError(f"`{name}` must be a number from 0 to {most}, of at most {most_decimals} decimals")
 
 
 def check_time(name: str, time: datetime) -> None:

@@ -65,7 +65,7 @@ def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.FloatType(ge=least, le=most):
             return st.floats(least, most)
         case inspect.DecimalType():
-            return st.decimals(0, 1000, places=6)
+            return st.decimals(0, 1000, places=2)  # for a price and for a cost
         case inspect.EnumType(cls=cls):
             return st.sampled_from(list(cls))
         case inspect.NoneType():
@@ -455,6 +455,33 @@ def test_a_timestamp_without_a_zone_or_sense_is_refused(timestamp: object) -> No
 )
 def test_timestamps(text: str, utc: datetime) -> None:
     assert decode(register(timestamp=text)).timestamp == utc
+
+
+MONEY = [
+    (name, field.name)
+    for name, cls in MESSAGE_TYPES.items()
+    for field in msgspec.structs.fields(cls)
+    if field.type in (Decimal, Decimal | None)
+]
+
+
+@pytest.mark.parametrize(
+    "amount", ["NaN", "sNaN", "Infinity", "-0.01", "-0", "1E+3", "1e999999", "0.0000001", 10**30]
+)
+@pytest.mark.parametrize(("name", "field"), MONEY)
+def test_what_is_no_sum_of_money_is_refused(name: str, field: str, amount: object) -> None:
+    @settings(max_examples=1)
+    @given(STRATEGIES[name])
+    def check(message: Message) -> None:
+        bad = refused(as_bytes(as_dict(message) | {field: amount}))
+        assert (bad.error.code, field in str(bad)) == ("invalid_field", True)
+
+    check()
+
+
+def test_money_was_found() -> None:
+    assert ("charging_status_update", "cost") in MONEY
+    assert ("charge_request_response", "price_per_kwh") in MONEY
 
 
 TIMES = [
