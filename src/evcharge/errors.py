@@ -22,6 +22,7 @@
         ├── TlsFailed              tls_failed              (closes the connection)
         ├── NotAuthenticated       not_authenticated
         ├── AuthenticationFailed   authentication_failed   (closes the connection)
+        ├── TooManyFailures        too_many_failures       (closes the connection)
         ├── ConnectionReplaced     connection_replaced     (closes the connection)
         ├── PeerSilent             peer_silent             (closes the connection)
         ├── PeerTooSlow            peer_too_slow           (closes the connection)
@@ -137,6 +138,10 @@ class NotAuthenticated(WireError):
 
 class AuthenticationFailed(WireError):
     code = "authentication_failed"
+
+
+class TooManyFailures(WireError):
+    code = "too_many_failures"
 
 
 class ConnectionReplaced(WireError):

@@ -1,6 +1,7 @@
 """How much one stranger may ask for. Pure, and bounded in memory: of too many the one not seen for longest is
 forgotten. Times are seconds of one clock that never goes back."""
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -33,13 +34,19 @@ class Rate:
 
 
 class Failures:
-    """Who has failed `free` times in a row waits a second, and twice as long after each further failure."""
+    """Who has failed `free` times in a row waits a second, and twice as long after each further failure.
 
-    def __init__(self, free: int, longest_s: float = 300.0, kept: int = KEPT) -> None:
+    One failure is forgiven for each `forgive_every_s` without another.
+    """
+
+    def __init__(
+        self, free: int, longest_s: float = 300.0, kept: int = KEPT, forgive_every_s: float = math.inf
+    ) -> None:
         self._free = free
         self._longest_s = longest_s
         self._kept = kept
-        self._failed: dict[Hashable, tuple[int, float]] = {}
+        self._forgive_every_s = forgive_every_s
+        self._failed: dict[Hashable, tuple[float, float]] = {}
 
     def wait_s(self, who: Hashable, now_s: float) -> float:
         """0 for who may try."""
@@ -48,7 +55,8 @@ class Failures:
 
     def failed(self, who: Hashable, now_s: float) -> float:
         """How long it has to wait now."""
-        times = self._failed.pop(who, (0, 0.0))[0] + 1
+        times, until_s = self._failed.pop(who, (0.0, now_s))
+        times = 1 + max(0.0, times - max(0.0, now_s - until_s) / self._forgive_every_s)
         beyond = times - self._free
         wait_s = min(self._longest_s, 2.0 ** min(beyond, DOUBLINGS)) if beyond >= 0 else 0.0
         _remember(self._failed, who, (times, now_s + wait_s), self._kept)

@@ -53,8 +53,9 @@ def calling(port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = Non
                 yield Caller(wrapped)
 
 
-def key_of(world: World, cp_id: str) -> str:
-    program = world.start(f"add-{cp_id}", "cp", "add", cp_id, "--db", "evcharge.db")
+def key_of(world: World, name: str, kind: str = "cp") -> str:
+    """That of a charge point, or a driver, added now."""
+    program = world.start(f"add-{name}", kind, "add", name, "--db", "evcharge.db")
     assert program.wait() == 0, program.log
     return program.output.strip()
 
@@ -86,13 +87,13 @@ def test_a_charge_over_tls_with_client_certificates(world: World, authority: Aut
     strict = ("--tls-client-ca", str(authority.pem))
     central = world.central(*files(authority.issue("central", "127.0.0.1")), *strict, open_registration=False)
     key = key_of(world, "BAY_1:2")
-    assert world.start("add-ana", "drivers", "add", "ana", "--db", "evcharge.db").wait() == 0
     engine = world.engine(*FAST)
     trusts = ("--tls-ca", str(authority.pem), "--key", key)
     own = files(authority.issue("own", common_name="BAY_1:2"))
     world.monitor("BAY_1:2", engine.port, central.port, *trusts, *own)
     world.until_status("BAY_1:2", "ACTIVE")
-    assert world.ask("ana", "charge", "BAY_1:2", "--energy", "0.1", "--wait")["energy_wh"] == 100
+    as_ana = ("--key", key_of(world, "ana", "drivers"))
+    assert world.ask("ana", "charge", "BAY_1:2", "--energy", "0.1", "--wait", *as_ana)["energy_wh"] == 100
 
     other = files(authority.issue("other", common_name="BAY_1:3"))
     thief = world.monitor("BAY_1:2", world.engine(name="e2").port, central.port, *trusts, *other, name="thief")
@@ -143,3 +144,56 @@ def test_a_file_that_cannot_be_used_ends_the_program_with_a_sentence(world: Worl
         assert program.wait() == code
         assert sentence in program.log
         assert program.log.count("\n") == 1
+
+
+# Keys
+
+
+def test_who_has_not_authenticated_replaces_nobody(world: World) -> None:
+    """A second connection takes the first one's place once it has shown the key, and not before."""
+    central = world.central(open_registration=False)
+    key = key_of(world, "CP001")
+    registration = {"location": "A", "price_per_kwh": "0.30", "currency": "EUR", "max_power_w": 22000}
+    with calling(central.port) as owner:
+        assert owner.ask("auth_request", cp_id="CP001", key=key)["accepted"]
+        assert owner.ask("register_request", cp_id="CP001", **registration)["accepted"]
+        with calling(central.port) as thief:
+            assert thief.ask("register_request", cp_id="CP001", **registration)["code"] == "not_authenticated"
+            assert thief.ask("auth_request", cp_id="CP001", key="guess")["code"] == "authentication_failed"
+            assert thief.hear()["code"] == "authentication_failed"
+            assert thief.hear() == {}
+        assert owner.ask("heartbeat_request", cp_id="CP001")["type"] == "heartbeat_response"
+        with calling(central.port) as again:
+            assert again.ask("auth_request", cp_id="CP001", key=key)["accepted"]
+            assert owner.ask("heartbeat_request", cp_id="CP001")["type"] == "heartbeat_response"
+            assert again.ask("register_request", cp_id="CP001", **registration)["accepted"]
+            assert owner.hear()["code"] == "connection_replaced"
+
+
+def test_wrong_keys_are_soon_refused_without_a_look_and_hold_up_nobody_else(world: World) -> None:
+    central = world.central(open_registration=False)
+    keys = {cp_id: key_of(world, cp_id) for cp_id in ("CP001", "CP002")}
+
+    def attempt(cp_id: str, key: str, host: str = "127.0.0.1") -> dict[str, Any]:
+        with calling(central.port, host) as caller:
+            return caller.ask("auth_request", cp_id=cp_id, key=key)
+
+    codes = [attempt("CP001", f"guess {number}")["code"] for number in range(5)]
+    assert codes == ["authentication_failed"] * 5
+    held_back = attempt("CP001", keys["CP001"])
+    assert held_back["code"] == "too_many_failures"
+    assert "try again in 1 s" in held_back["reason"]
+    assert attempt("CP002", keys["CP002"])["accepted"]
+    assert attempt("CP001", keys["CP001"], "127.0.0.2")["accepted"]
+    eventually(lambda: attempt("CP001", keys["CP001"])["accepted"], "the wait is over")
+    assert errors_counted(world, central, "too_many_failures") >= 1
+    assert central.log.count("authentication_held_back") == 1
+
+
+def test_a_monitor_with_a_wrong_key_holds_back(world: World) -> None:
+    central = world.central(open_registration=False)
+    key_of(world, "CP001")
+    monitor = world.monitor("CP001", world.engine().port, central.port, "--key", "wrong")
+    eventually(lambda: "too many failures to authenticate" in monitor.log, monitor.log)
+    told = [line for line in monitor.log.splitlines() if "central_refuses_charge_point" in line]
+    assert any("there is no charge point CP001, or its key is another" in line for line in told)

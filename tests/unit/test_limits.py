@@ -111,3 +111,10 @@ def test_places_are_limited_in_all_and_each_and_come_back() -> None:
 )
 def test_an_address_stands_for_its_network(host: str, network: str) -> None:
     assert network_of(host) == network
+
+
+def test_failures_are_forgiven_one_by_one_after_the_wait() -> None:
+    failures = Failures(free=2, forgive_every_s=10.0)
+    assert [failures.failed("A", 0.0) for _ in range(3)] == [0.0, 1.0, 2.0]
+    assert failures.failed("A", 2.0 + 20.0) == 1.0  # two of three are forgiven
+    assert failures.failed("A", 1000.0) == 0.0  # all are

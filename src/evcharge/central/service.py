@@ -45,6 +45,7 @@ from evcharge.domain.decisions import (
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.errors import DatabaseUnusable, KafkaUnusable, WireError
+from evcharge.limits import network_of
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     ChargeCompletionResponse,
@@ -257,7 +258,7 @@ class Central:
         connection = next(self._connection_numbers)
         self._links[connection] = link
         self._connections[link] = connection
-        self._inbox.put(MonitorCame(connection, link.certified))
+        self._inbox.put(MonitorCame(connection, link.certified, network_of(link.host)))
 
     def link_received(self, link: Link, message: Message) -> None:
         waiting = self._inbox.put(FromMonitor(self._connections[link], message))

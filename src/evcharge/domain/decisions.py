@@ -27,10 +27,14 @@ def ended_as(status: SessionStatus) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MonitorCame:
-    """A connection has been opened. `certified`: whose certificate it has shown, None if there is none."""
+    """A connection has been opened from `origin`, an address or the network that stands for it.
+
+    `certified`: whose certificate it has shown, None if there is none.
+    """
 
     connection: int
     certified: str | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """How Central takes what a Monitor says: who it is, how it fares, what came of commands."""
 
+import math
 from bisect import insort
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from evcharge.domain.decisions import (
     FaultCleared,
     FaultOpened,
     Frame,
+    MonitorCame,
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
 from evcharge.domain.instant import Instant
@@ -20,6 +22,7 @@ from evcharge.errors import (
     ConnectionReplaced,
     InvalidField,
     NotYours,
+    TooManyFailures,
     UnknownSession,
     VehicleMissing,
 )
@@ -45,25 +48,23 @@ if TYPE_CHECKING:
 
 
 def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
-    certified = net.certified.get(connection, request.cp_id)
-    if certified != request.cp_id:
-        raise AuthenticationFailed(
-            f"the client certificate is not that of {request.cp_id}; the CN of its subject is {certified[:64]!a}"
-        )
+    came = net.came.get(connection, MonitorCame(connection))
+    who = (came.origin, request.cp_id, now.monotonic_s)
+    wait_s = net.guesses.wait_s(*who)
+    if wait_s > 0:
+        raise TooManyFailures(f"too many failures to authenticate before; try again in {math.ceil(wait_s)} s")
+    try:
+        _check_identity(net, request, came)
+    except AuthenticationFailed:
+        wait_s = net.guesses.failed(*who)
+        if wait_s > 0:
+            net.note("authentication_held_back", cp_id=request.cp_id, origin=came.origin, wait_s=round(wait_s))
+        raise
+    net.guesses.succeeded(came.origin, request.cp_id)
     row = net.known.charge_points.get(request.cp_id)
-    if row is None or (row.key_hash is None and not row.removed):
-        admitted = net.policy.open_registration
-    else:
-        admitted = row.admits(request.key)
-    known = net.charge_points.get(request.cp_id)
-    if known is not None and row is not None:
-        known.removed = row.removed
-        known.key_hash = row.key_hash
-    if not admitted:
-        raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
     if net.admitted.get(connection, request.cp_id) != request.cp_id:
         raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")
-    if known is None and row is not None:
+    if request.cp_id not in net.charge_points and row is not None:
         add_charge_point(net, row)
     net.admitted[connection] = request.cp_id
     net.out.frames.append(
@@ -75,6 +76,22 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
             ),
         )
     )
+
+
+def _check_identity(net: "Network", request: AuthRequest, came: MonitorCame) -> None:
+    """Raises `AuthenticationFailed` unless certificate and key are those of this charge point."""
+    row = net.known.charge_points.get(request.cp_id)
+    key_fits = (row or ChargePoint(request.cp_id)).admits(request.key)
+    keyless = row is None or (row.key_hash is None and not row.removed)
+    known = net.charge_points.get(request.cp_id)
+    if known is not None and row is not None:
+        known.removed = row.removed
+        known.key_hash = row.key_hash
+    if came.certified not in (None, request.cp_id):
+        cn = f"{(came.certified or '')[:64]!a}"
+        raise AuthenticationFailed(f"the client certificate is not that of {request.cp_id}: its CN is {cn}")
+    if not (net.policy.open_registration if keyless else key_fits):
+        raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
 
 
 def add_charge_point(net: "Network", cp: ChargePoint) -> None:

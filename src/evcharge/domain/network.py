@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import Enum, auto
 from uuid import UUID
 
+from evcharge.domain.admission import Guesses
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import AuditEntry, Reread, StartCharge
 from evcharge.domain.decisions import (
@@ -53,6 +54,7 @@ from evcharge.errors import (
     NotRegistered,
     NotYours,
     PeerSilent,
+    TooManyFailures,
     UnexpectedType,
     WireError,
 )
@@ -110,7 +112,8 @@ class Network:
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
         self.cp_ids = sorted(self.charge_points)
-        self.certified: dict[int, str] = {}
+        self.came: dict[int, MonitorCame] = {}
+        self.guesses = Guesses()
         self.admitted: dict[int, str] = {}
         self.unregistered: set[int] = set()
         self._watched: set[str] = set()  # One look at a heartbeat is due at a time, however often it reconnects.
@@ -169,10 +172,9 @@ class Network:
                     self._route(MONITOR_ROUTES, message, connection, now)
                 case FromKafka():
                     self._take_record(item, now)
-                case MonitorCame(connection, certified):
+                case MonitorCame(connection):
                     self.unregistered.add(connection)
-                    if certified is not None:
-                        self.certified[connection] = certified
+                    self.came[connection] = item
                     deadline_s = now.monotonic_s + self.policy.registration_timeout_s
                     self._set_deadline(deadline_s, Timer.REGISTRATION, connection)
                 case MonitorGone(connection, reason):
@@ -268,12 +270,15 @@ class Network:
         self.count(error.code)
         reply = refusal_of(message, error, now)
         driver_id = getattr(message, "driver_id", None)
-        self.note("refused", code=error.code, reason=str(error), message=messages.type_name(message))
+        if not isinstance(
+            error, TooManyFailures
+        ):  # Told when the wait began; what comes meanwhile is only counted.
+            self.note("refused", code=error.code, reason=str(error), message=messages.type_name(message))
         if isinstance(message, ChargeRequest | StopChargingRequest) and not isinstance(error, UnexpectedType):
             self.answer(message, reply, connection)
         elif connection is not None:
             self.out.frames.append(Frame(connection, reply))
-            if isinstance(error, AuthenticationFailed):
+            if isinstance(error, AuthenticationFailed | TooManyFailures):
                 self.out.closings.append(Closing(connection, error))
         elif driver_id is not None and not isinstance(message, ChargingData | ChargeCompletion):
             self.out.records.append(Record(driver_id, reply))
@@ -417,7 +422,7 @@ class Network:
     def connection_ended(self, connection: int, reason: str, now: Instant) -> None:
         self.unregistered.discard(connection)
         self.admitted.pop(connection, None)
-        self.certified.pop(connection, None)
+        self.came.pop(connection, None)
         cp = self.registered.pop(connection, None)
         if cp is None or cp.connection != connection:
             return

@@ -21,6 +21,7 @@ from evcharge.errors import (
     InvalidField,
     PeerSilent,
     TlsRequired,
+    TooManyFailures,
     UsageError,
     WireError,
 )
@@ -57,7 +58,7 @@ UNHEALTHY = "unhealthy"
 MAX_WAITING_READINGS = 10_000
 TRANSITIONS_KEPT = 20
 HEARTBEATS_MISSED = 3
-AT_THE_DOOR = {TlsRequired.code}
+AT_THE_DOOR = {TlsRequired.code, TooManyFailures.code}
 """What Central says to connections that it does not let in."""
 
 
@@ -278,9 +279,12 @@ class Relay:
     def _refused(self, response: AuthResponse | RegisterResponse | ErrorResponse) -> list[Action]:
         """Central says no. Said once, not at each of the attempts that follow."""
         kind = type(response)
-        if kind in self._refusals and self._refusals[kind] == response.reason:
+        said = (
+            response.code if response.code == TooManyFailures.code else response.reason
+        )  # It counts the seconds.
+        if kind in self._refusals and self._refusals[kind] == said:
             return []
-        self._refusals[kind] = response.reason
+        self._refusals[kind] = said
         return [Note("central_refuses_charge_point", {"reason": response.reason}, problem=True)]
 
     def _registered(self, response: RegisterResponse, now: Instant) -> list[Action]:

@@ -5,16 +5,33 @@ from __future__ import annotations
 import pytest
 from test_network import World, closed, frames, only
 
+from evcharge.domain.charge_point import NO_HASH, ChargePoint, hash_key
 from evcharge.domain.decisions import MonitorCame
+from evcharge.domain.network import Policy
 from evcharge.errors import AuthenticationFailed
 from evcharge.protocol.messages import AuthResponse
 
 
-def came_as(world: World, certified: str | None) -> int:
+def came_as(world: World, certified: str | None = None, origin: str = "192.0.2.1") -> int:
     """A new connection that has shown this certificate."""
     connection = 1000 + world.came()
-    world.give(MonitorCame(connection, certified))
+    world.give(MonitorCame(connection, certified, origin))
     return connection
+
+
+def knock(world: World, cp_id: str, key: str | None = None, origin: str = "192.0.2.1") -> str | None:
+    """One attempt on a connection of its own: the code of the refusal, None if it is let in."""
+    connection = came_as(world, origin=origin)
+    decisions = world.say(connection, world.auth(cp_id, key))
+    answer = only(frames(decisions, AuthResponse))
+    assert answer.accepted == (closed(decisions) == []), "whoever is refused is closed"
+    world.gone(connection)
+    return answer.code
+
+
+def fail(world: World, cp_id: str = "CP1", times: int = 5, origin: str = "192.0.2.1") -> None:
+    for _ in range(times):
+        assert knock(world, cp_id, "wrong", origin) == "authentication_failed"
 
 
 @pytest.mark.parametrize("certified", ["CP1", None])
@@ -31,7 +48,7 @@ def test_a_certificate_of_another_is_refused_whatever_the_key(certified: str) ->
     decisions = world.say(connection, world.auth("CP1"))
     answer = only(frames(decisions, AuthResponse))
     assert (answer.accepted, answer.code) == (False, AuthenticationFailed.code)
-    assert (answer.reason or "").startswith("the client certificate is not that of CP1; the CN of its subject is ")
+    assert (answer.reason or "").startswith("the client certificate is not that of CP1: its CN is ")
     assert closed(decisions) == [(connection, AuthenticationFailed)]
 
 
@@ -45,4 +62,108 @@ def test_certificates_of_connections_that_have_gone_are_forgotten() -> None:
     world = World()
     connection = came_as(world, "CP1")
     world.gone(connection)
-    assert world.net.certified == {}
+    assert connection not in world.net.came
+
+
+# Who has failed too often
+
+
+def test_after_five_failures_in_a_row_nobody_looks_until_the_time_is_over() -> None:
+    world = World()
+    fail(world)
+    assert knock(world, "CP1") == "too_many_failures"
+    world.wait(1.0)
+    assert knock(world, "CP1") is None
+
+
+def test_the_wait_doubles_from_1_to_300_s_and_is_told() -> None:
+    world = World()
+    fail(world, times=4)
+    for expected_s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300):
+        fail(world, times=1)
+        decisions = world.say(came_as(world), world.auth("CP1"))
+        assert f"try again in {expected_s} s" in (only(frames(decisions, AuthResponse)).reason or "")
+        world.wait(expected_s - 0.01)
+        assert knock(world, "CP1") == "too_many_failures"
+        world.wait(0.01)
+
+
+def test_an_attempt_that_was_not_looked_at_is_no_failure() -> None:
+    world = World()
+    fail(world)
+    for _ in range(50):
+        assert knock(world, "CP1", "wrong") == "too_many_failures"
+    world.wait(1.0)
+    assert knock(world, "CP1") is None
+
+
+def test_a_success_clears_the_count() -> None:
+    world = World()
+    for _ in range(3):
+        fail(world, times=4)
+        assert knock(world, "CP1") is None
+    fail(world)
+    assert knock(world, "CP1") == "too_many_failures"
+
+
+def test_neither_another_address_nor_a_neighbour_is_held_up() -> None:
+    world = World()
+    fail(world)
+    assert knock(world, "CP1", origin="192.0.2.2") is None
+    assert knock(world, "CP2") is None
+
+
+def test_one_wrong_key_that_is_tried_for_a_day_locks_no_neighbour_out() -> None:
+    """As a Monitor does, which tries about each 30 s whatever it is told."""
+    world = World()
+    looked_at = 0
+    for _ in range(24 * 120):
+        looked_at += knock(world, "CP1", "wrong") == "authentication_failed"
+        assert knock(world, "CP2") is None
+        world.wait(30.0)
+    assert 24 * 10 < looked_at < 24 * 15
+
+
+def test_an_address_that_tries_many_ids_waits_whatever_the_id() -> None:
+    world = World()
+    for number in range(100):
+        assert knock(world, f"X{number}") == "authentication_failed"
+    assert knock(world, "X101") == "too_many_failures"
+    assert knock(world, "CP1") == "too_many_failures"
+    assert knock(world, "CP1", origin="192.0.2.2") is None
+    world.wait(1.0)
+    assert knock(world, "CP1") is None
+
+
+def test_guesses_on_one_connection_count_as_well() -> None:
+    world = World()
+    connection = came_as(world)
+    said = [world.auth("CP1", f"guess {number}") for number in range(20)]
+    codes = [answer.code for answer in frames(world.say(connection, *said), AuthResponse)]
+    assert codes == ["authentication_failed"] * 5 + ["too_many_failures"] * 15
+
+
+def test_the_log_tells_each_wait_once() -> None:
+    world = World()
+    fail(world)
+    for _ in range(20):
+        knock(world, "CP1", "wrong")
+    told = [note.fields for note in world.everything.notes if note.event == "authentication_held_back"]
+    assert told == [{"cp_id": "CP1", "origin": "192.0.2.1", "wait_s": 1}]
+    assert len([note for note in world.everything.notes if note.event == "refused"]) == 5
+
+
+def test_open_registration_lets_in_who_has_no_key_and_holds_back_who_guesses_one() -> None:
+    world = World(Policy(open_registration=True))
+    assert knock(world, "NEW") is None
+    fail(world)
+    assert knock(world, "CP1") == "too_many_failures"
+
+
+# Keys
+
+
+def test_a_charge_point_without_a_key_admits_none() -> None:
+    for key in ("", "0" * 64, NO_HASH):
+        assert not ChargePoint("CP1").admits(key)
+    assert ChargePoint("CP1", hash_key("k")).admits("k")
