@@ -184,6 +184,18 @@ def central(
             metavar="HOST:PORT|off",
         ),
     ] = "127.0.0.1:8080",
+    http_tls_cert: Annotated[
+        Path | None,
+        options.option(
+            "--http-tls-cert", "Speak HTTPS with operators, and show this certificate (PEM).", metavar="FILE"
+        ),
+    ] = None,
+    http_tls_key: Annotated[
+        Path | None,
+        options.option(
+            "--http-tls-key", "The key of that certificate (PEM, without a passphrase).", metavar="FILE"
+        ),
+    ] = None,
     http_port_file: Annotated[
         Path | None, options.option("--http-port-file", "Write the port that HTTP was given to this file.")
     ] = None,
@@ -215,6 +227,7 @@ def central(
         ),
         http=options.http_address(http),
         tls=tls.server_context(tls_cert, tls_key, tls_client_ca),
+        http_tls=tls.server_context(http_tls_cert, http_tls_key, options="--http-tls"),
     )
 
     async def program(stop: asyncio.Event) -> int:
@@ -434,6 +447,7 @@ def admin(
             metavar="TOKEN",
         ),
     ] = "",
+    tls_ca: options.TlsCa = None,
 ) -> None:
     """Central's console from elsewhere: AdminCLI over HTTP, full screen, as lines, or for one command."""
     from evcharge.central.client import DeskClient
@@ -444,7 +458,9 @@ def admin(
             raise UsageError(
                 "no token; set EVCHARGE_TOKEN to what `evcharge token add NAME --role operator` printed"
             )
-        async with DeskClient(url, token) as desk:
+        if tls_ca is not None and not url.startswith("https://"):
+            raise UsageError(f"--tls-ca is for a --url that begins with https://, not {url!a}")
+        async with DeskClient(url, token, tls.client_context(tls_ca, None, None)) as desk:
             console = AdminCLI(desk, EventLog(), title=f"AdminCLI   {url}", quit_help="leave")
 
             async def work() -> int:

@@ -1,9 +1,12 @@
 """The operators' interface as a stranger at its port meets it, at the running Central."""
 
 import socket
+import ssl
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
+from certificates import Authority
 from harness import World, eventually
 from test_operators import ok, problem
 
@@ -81,3 +84,60 @@ def test_noise_at_the_port_harms_nobody_and_is_no_log(world: World) -> None:
     ok(operator.get("/v1/totals"))
     assert counted(operator, 400) == 4
     assert all(line.startswith("{") for line in central.log.splitlines())
+
+
+def test_operators_come_by_tls_and_trust_nobody_else(world: World, tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    cert, key = authority.issue("central", "127.0.0.1")
+    options = ("--http", "127.0.0.1:0", "--http-tls-cert", str(cert), "--http-tls-key", str(key))
+    central = world.central(*options)
+    url, token = f"https://127.0.0.1:{central.http_port}", world.token("maria")
+
+    def admin(url: str, *arguments: str) -> tuple[int, str]:
+        name = f"admin-{len(world.programs)}"
+        program = world.start(name, "admin", "--url", url, *arguments, "totals", env={"EVCHARGE_TOKEN": token})
+        return program.wait(), program.output + program.log
+
+    code, said = admin(url, "--tls-ca", str(authority.pem))
+    assert code == 0, said
+    for arguments in ((), ("--tls-ca", str(stranger.pem))):
+        code, said = admin(url, *arguments)
+        assert (code, said.count("\n")) == (3, 1), said
+        assert "certificate verify failed" in said
+    code, said = admin(url.replace("https", "http"), "--tls-ca", str(authority.pem))
+    assert (code, said.count("\n")) == (2, 1), said
+    context = ssl.create_default_context(cafile=authority.pem)
+    with httpx.Client(base_url=url, verify=context) as client:
+        health = client.get("/healthz")
+        assert "max-age" in health.headers["strict-transport-security"]
+    with socket.create_connection(("127.0.0.1", central.http_port)) as plain:
+        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" not in plain.recv(1000)
+    assert "http_not_encrypted" not in central.log
+    assert all(line.startswith("{") for line in central.log.splitlines())
+
+
+def test_files_that_are_none_are_one_sentence(world: World, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("central", "127.0.0.1")
+    other = authority.issue("other", "127.0.0.1")[1]
+    for number, (files, code, reason) in enumerate(
+        [
+            (("--http-tls-cert", str(cert)), 2, "--http-tls-cert and --http-tls-key go together"),
+            (("--http-tls-cert", str(cert), "--http-tls-key", str(other)), 3, "is not the key of --http-tls-cert"),
+            (
+                ("--http-tls-cert", "no.pem", "--http-tls-key", str(key)),
+                3,
+                "--http-tls-cert no.pem cannot be read",
+            ),
+        ]
+    ):
+        program = world.start(f"central{number}", "central", "--port", "0", "--kafka", "127.0.0.1:1", *files)
+        assert program.wait() == code
+        assert reason in program.log
+        assert program.log.count("\n") == 1
+
+
+def test_without_tls_beyond_this_machine_the_log_warns(world: World) -> None:
+    central = world.central("--http", "0.0.0.0:0")
+    assert central.log.count('"http_not_encrypted"') == 1

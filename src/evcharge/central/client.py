@@ -1,5 +1,6 @@
 """A `Desk` that is elsewhere: the same methods, over the operators' HTTP interface."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
@@ -62,11 +63,12 @@ class Refused(EvchargeError):
 class DeskClient:
     """Raises `CentralUnreachable`, or `Refused` with Central's words, or `UsageError` for a token that is none."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None) -> None:
+        """`tls` says whom to trust at an https address; without it, whom this machine trusts."""
+        headers = {"Authorization": f"Bearer {token}"}
+        trusted = tls or (ssl.create_default_context() if url.startswith("https:") else True)
         try:
-            self._http = httpx.AsyncClient(
-                base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S
-            )
+            self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, verify=trusted)
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as problem:
             raise UsageError(f"{url!a} with this token cannot be asked: {problem}") from None
         self.url = url

@@ -89,6 +89,7 @@ class CentralConfig:
     policy: Policy
     http: Address | None
     tls: ssl.SSLContext | None = None
+    http_tls: ssl.SSLContext | None = None
 
 
 class Central:
@@ -201,7 +202,13 @@ class Central:
 
     def _http_server(self, address: Address, desk: Desk) -> HttpServer:
         app = make_app(desk, self._metrics_page, self._log)
-        return HttpServer(address, app, self.metrics.http_answers, self._log)
+        if self._config.http_tls is None and not address.is_local:
+            self._log.warning(
+                "http_not_encrypted",
+                address=str(address),
+                advice="tokens cross the network in the clear: give --http-tls-cert and --http-tls-key",
+            )
+        return HttpServer(address, app, self.metrics.http_answers, self._log, self._config.http_tls)
 
     async def _serve_http(self, http: HttpServer) -> None:
         try:

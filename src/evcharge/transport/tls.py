@@ -29,9 +29,14 @@ _REASONS = {
 }
 
 
-def server_context(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
-    """Shows `cert`; with `client_ca`, admits only who shows a certificate that it has signed. None: no TLS."""
-    _check_pair(cert, key)
+def server_context(
+    cert: Path | None, key: Path | None, client_ca: Path | None = None, options: str = "--tls"
+) -> ssl.SSLContext | None:
+    """Shows `cert`; with `client_ca`, admits only who shows a certificate that it has signed. None: no TLS.
+
+    `options` is how those begin that name the files.
+    """
+    _check_pair(cert, key, options)
     if cert is None or key is None:
         if client_ca is not None:
             raise UsageError(
@@ -39,7 +44,7 @@ def server_context(cert: Path | None, key: Path | None, client_ca: Path | None) 
             )
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _show(context, cert, key)
+    _show(context, cert, key, options)
     if client_ca is not None:
         _trust(context, "--tls-client-ca", client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -60,9 +65,9 @@ def client_context(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.
     return _hardened(context)
 
 
-def _check_pair(cert: Path | None, key: Path | None) -> None:
+def _check_pair(cert: Path | None, key: Path | None, options: str = "--tls") -> None:
     if (cert is None) != (key is None):
-        raise UsageError("--tls-cert and --tls-key go together: give both, or neither")
+        raise UsageError(f"{options}-cert and {options}-key go together: give both, or neither")
 
 
 def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -79,19 +84,23 @@ def _trust(context: ssl.SSLContext, option: str, ca: Path) -> None:
         raise TlsUnusable(f"{option} {ca} holds no certificate that can be read: {_reason(problem)}") from None
 
 
-def _show(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    _check_pem("--tls-cert", cert, b"CERTIFICATE-----", "certificate")
-    _check_pem("--tls-key", key, b"PRIVATE KEY-----", "private key")
+def _show(context: ssl.SSLContext, cert: Path, key: Path, options: str = "--tls") -> None:
+    _check_pem(f"{options}-cert", cert, b"CERTIFICATE-----", "certificate")
+    _check_pem(f"{options}-key", key, b"PRIVATE KEY-----", "private key")
 
     def no_password() -> str:  # without it, OpenSSL would ask the terminal
-        raise TlsUnusable(f"--tls-key {key} is encrypted; give one without a passphrase, readable for us alone")
+        raise TlsUnusable(
+            f"{options}-key {key} is encrypted; give one without a passphrase, readable for us alone"
+        )
 
     try:
         context.load_cert_chain(cert, key, no_password)
     except ssl.SSLError as problem:
         if problem.reason == "KEY_VALUES_MISMATCH":
-            raise TlsUnusable(f"--tls-key {key} is not the key of --tls-cert {cert}") from None
-        raise TlsUnusable(f"--tls-cert {cert} and --tls-key {key} cannot be used: {_reason(problem)}") from None
+            raise TlsUnusable(f"{options}-key {key} is not the key of {options}-cert {cert}") from None
+        raise TlsUnusable(
+            f"{options}-cert {cert} and {options}-key {key} cannot be used: {_reason(problem)}"
+        ) from None
 
 
 def _check_pem(option: str, path: Path, mark: bytes, what: str) -> None:
