@@ -35,6 +35,7 @@ import xml.etree.ElementTree as ElementTree
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +46,37 @@ OLDEST_JAVA = 17  # what Kafka 4's broker needs
 # memory, with no less throughput.
 JVM_FLAGS = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 
+PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
 Log = Callable[[str], None]
 Ways = Mapping[str, tuple[int, int]]
 """More ways in, for tests with a proxy before each: a name, its port, and the proxy's, which clients are told."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """One more way in, for tests: only for `users` (names and passwords), who may do what ACLs allow.
+
+    With a `certificate` (PEM, with its key) it is encrypted, too. Who comes by the other port may do all.
+    """
+
+    port: int
+    users: Mapping[str, str]
+    certificate: Path | None = None
+
+    def properties(self, host: str, port: int, controller_port: int) -> str:
+        protocol = "SASL_PLAINTEXT" if self.certificate is None else "SASL_SSL"
+        known = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        tls = f"ssl.keystore.type=PEM\nssl.keystore.location={self.certificate}\n" if self.certificate else ""
+        # The last of two lines for a setting counts.
+        return f"""
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port},GUARDED://{host}:{self.port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:{protocol}
+sasl.enabled.mechanisms=PLAIN
+listener.name.guarded.plain.sasl.jaas.config={PLAIN_LOGIN} required {known};
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+{tls}"""
 
 
 class BrokerError(Exception):
@@ -65,12 +94,14 @@ class Broker:
         controller_port: int | None = None,
         host: str = "127.0.0.1",
         ways: Ways | None = None,
+        guarded: Guarded | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.host = host
         self.port = port
         self.controller_port = controller_port
         self._ways = ways or {}
+        self._guarded = guarded
         self.log_file = self.folder / "broker.log"
         self._settings = self.folder / "server.properties"
         self._pid_file = self.folder / "broker.pid"
@@ -154,7 +185,10 @@ class Broker:
 
     def _format(self, java: str, jars: Path) -> None:
         controller_port = self.controller_port or free_port()
-        self._settings.write_text(server_properties(self.host, self.port, controller_port, self._ways))
+        settings = server_properties(self.host, self.port, controller_port, self._ways)
+        if self._guarded is not None:
+            settings += self._guarded.properties(self.host, self.port, controller_port)
+        self._settings.write_text(settings)
         if (self.folder / "topics" / "meta.properties").exists():  # written last, so all the rest is there
             return
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

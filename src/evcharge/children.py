@@ -7,14 +7,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from evcharge.errors import EvchargeError
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.tcp import Address
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 LOOK_EVERY_S = 0.02
 LOG_LINES_SHOWN = 5
+
+
+def own_group(program: str) -> str:
+    """For the Central of a trial: it must not move the place of a network's Central in Kafka."""
+    return f"evcharge-{program}-{uuid4()}"
+
+
+def kafka_arguments(kafka: KafkaAccess, config: Path | None) -> list[str]:
+    return ["--kafka", kafka.address, *(["--kafka-config", str(config)] if config is not None else [])]
 
 
 class ChildFailed(EvchargeError):

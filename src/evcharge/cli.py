@@ -52,6 +52,7 @@ from evcharge.running import (
 )
 from evcharge.transport import tls
 from evcharge.transport.kafka import Publisher
+from evcharge.transport.kafka_settings import KafkaAccess, read_settings
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 
@@ -109,7 +110,11 @@ def _backoff(first_s: float, longest_s: float) -> Backoff:
     return Backoff(first_s, longest_s)
 
 
-def _publisher(kafka: str, client_id: str, trace: Trace | None, log: FilteringBoundLogger) -> Publisher:
+def _kafka(address: str, config: Path | None) -> KafkaAccess:
+    return KafkaAccess(address, read_settings(config) if config is not None else {})
+
+
+def _publisher(kafka: KafkaAccess, client_id: str, trace: Trace | None, log: FilteringBoundLogger) -> Publisher:
     """For an Engine: Kafka is one of its two ways, so that even a fatal error there ends nothing."""
     return Publisher(
         kafka,
@@ -131,6 +136,16 @@ def central(
         Path | None, options.option("--port-file", "Write the port that was taken to this file.")
     ] = None,
     kafka: options.Kafka = "localhost:9092",
+    kafka_config: options.KafkaConfig = None,
+    kafka_group: Annotated[
+        str,
+        options.option(
+            "--kafka-group",
+            "Where Kafka keeps how far this Central has read.",
+            parser=options.parse_id,
+            metavar="NAME",
+        ),
+    ] = "evcharge-central",
     db: options.Database = Path("evcharge.db"),
     partitions: Annotated[
         int, options.option("--partitions", "Partitions of each topic that Central creates.", min=1, max=10000)
@@ -212,7 +227,8 @@ def central(
     config = CentralConfig(
         host=host,
         port=port,
-        kafka=kafka,
+        kafka=_kafka(kafka, kafka_config),
+        kafka_group=kafka_group,
         database=db,
         partitions=partitions,
         policy=Policy(
@@ -373,6 +389,7 @@ def engine(
         Path | None, options.option("--port-file", "Write the port that was taken to this file.")
     ] = None,
     kafka: options.Kafka = "localhost:9092",
+    kafka_config: options.KafkaConfig = None,
     journal: options.Journal = Path("evcharge-journal"),
     max_power: options.MaxPowerKw = 22.0,
     battery: options.BatteryKwh = 60.0,
@@ -415,7 +432,7 @@ def engine(
 
     async def program(stop: asyncio.Event) -> int:
         tracer = _trace(trace)
-        publisher = _publisher(kafka, "evcharge-engine", tracer, log)
+        publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-engine", tracer, log)
         try:
             served = Engine(config, publisher, log, tracer)
             front = None if headless else EngineCLI(served, events).front
@@ -485,6 +502,7 @@ def fleet(
     ] = "CP",
     central: options.Central = Address("localhost", 5000),  # noqa: B008
     kafka: options.Kafka = "localhost:9092",
+    kafka_config: options.KafkaConfig = None,
     keys: Annotated[
         Path | None, options.option("--keys", "File with the charge points' keys: a line each, `CP_ID KEY`.")
     ] = None,
@@ -527,7 +545,7 @@ def fleet(
             tls=tls.client_context(tls_ca, None, None),
         )
         tracer = _trace(trace)
-        publisher = _publisher(kafka, "evcharge-fleet", tracer, log)
+        publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-fleet", tracer, log)
         typer.echo(f"{count} charge points for Central at {central.host}:{central.port}")
         try:
             await Fleet(fleet_ids(prefix, count), config, publisher, log, tracer).run(stop)
@@ -590,6 +608,7 @@ def driver(
         ),
     ] = "",
     kafka: options.Kafka = "localhost:9092",
+    kafka_config: options.KafkaConfig = None,
     trace: options.Trace = None,
     log_level: options.LogLevel = "warning",
 ) -> None:
@@ -622,7 +641,8 @@ def driver(
         _check_driver_command(command, cp_id, file)
         if energy is not None:
             energy_wh_of(energy)
-        link = DriverLink(kafka, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace))
+        access = _kafka(kafka, kafka_config)
+        link = DriverLink(access, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace))
 
         async def work() -> int:
             async with link.opened([driver_id]):
@@ -675,6 +695,7 @@ def demo(
             metavar="HOST:PORT",
         ),
     ] = None,
+    kafka_config: options.KafkaConfig = None,
     time_scale: options.TimeScale = 60.0,
     json: Annotated[bool, options.option("--json", "No screen, but one JSON summary; needs --sessions.")] = False,
     log_level: options.LogLevel = "error",
@@ -685,7 +706,10 @@ def demo(
     async def program(stop: asyncio.Event) -> int:
         if json and sessions is None:
             raise UsageError("--json needs --sessions N, or there would be no end to sum up")
-        shown = Demo(kafka, time_scale, log)
+        if kafka is None and kafka_config is not None:
+            raise UsageError("--kafka-config needs --kafka: the trial broker takes whoever comes")
+        access = _kafka(kafka, kafka_config) if kafka is not None else None
+        shown = Demo(access, kafka_config, time_scale, log)
         summary: list[dict[str, Any]] = []
 
         async def work(folder: Path) -> int:
@@ -725,6 +749,7 @@ def replay(
         int | None, options.option("--limit", "Only the first so many rows.", min=1, max=10**9)
     ] = None,
     kafka: options.Kafka = "localhost:9092",
+    kafka_config: options.KafkaConfig = None,
     central: Annotated[
         Address | None,
         options.option(
@@ -750,7 +775,13 @@ def replay(
             tempfile.TemporaryDirectory(prefix="evcharge-replay-") as folder,
             progress_bar(len(rows), json) as advance,
         ):
-            config = ReplayConfig(kafka=kafka, central=central, speed=speed, folder=Path(folder))
+            config = ReplayConfig(
+                kafka=_kafka(kafka, kafka_config),
+                kafka_config=kafka_config,
+                central=central,
+                speed=speed,
+                folder=Path(folder),
+            )
             replay = Replay(rows, config, log, _trace(trace), advance)
 
             async def work() -> int:

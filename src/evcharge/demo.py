@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from structlog.typing import FilteringBoundLogger
 
-from evcharge.children import Child, ChildFailed, Children, children
+from evcharge.children import Child, ChildFailed, Children, children, kafka_arguments, own_group
 from evcharge.console.drawing import STATUS_STYLES
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
@@ -28,7 +28,9 @@ from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answ
 from evcharge.errors import UsageError
 from evcharge.protocol.messages import ChargeCompletionResponse, ChargingStatusUpdate, CpInfo, Message
 from evcharge.protocol.plain_text import one_line
-from evcharge.protocol.topics import Topic
+from evcharge.protocol.topics import TO_CENTRAL, Topic
+from evcharge.transport.kafka import Cluster
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.trial_broker import TrialBroker
 
 DRIVERS = ("ana", "bo")
@@ -139,12 +141,18 @@ class View:
 
 
 class Demo:
-    def __init__(self, kafka: str | None, time_scale: float, log: FilteringBoundLogger) -> None:
+    """On a real Kafka, if one is given, with the file of its settings; else on the trial broker."""
+
+    def __init__(
+        self, kafka: KafkaAccess | None, kafka_config: Path | None, time_scale: float, log: FilteringBoundLogger
+    ) -> None:
         self._broker = TrialBroker(Topic) if kafka is None else None
-        self._kafka = kafka if kafka is not None else self._trial_address()
+        self._kafka = kafka if kafka is not None else KafkaAccess(self._trial_address())
+        self._kafka_arguments = kafka_arguments(self._kafka, kafka_config)
+        self._group = own_group("demo")
         self._time_scale = time_scale
         self._log = log
-        self.view = View(self._kafka if kafka is not None else f"{self._kafka} (trial broker, in memory)")
+        self.view = View(str(self._kafka) if kafka is not None else f"{self._kafka} (trial broker, in memory)")
 
     def _trial_address(self) -> str:
         assert self._broker is not None
@@ -153,8 +161,12 @@ class Demo:
     @asynccontextmanager
     async def running(self, folder: Path) -> AsyncIterator[Children]:
         """Central, the charge points, and the watching, until the block ends."""
-        if self._broker is None and await a_central_answers(self._kafka, self._log):
-            raise UsageError(f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own")
+        if self._broker is None:
+            if await a_central_answers(self._kafka, self._log):
+                raise UsageError(
+                    f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own"
+                )
+            await asyncio.to_thread(Cluster(self._kafka, self._log).begin_at_end, self._group, TO_CENTRAL)
         async with children(folder) as started:
             await self._start(started)
             link = DriverLink(self._kafka, "evcharge-demo", timeout_s=ANSWER_TIMEOUT_S, log=self._log, trace=None)
@@ -171,11 +183,11 @@ class Demo:
                     await asyncio.gather(looking, return_exceptions=True)
 
     async def _start(self, started: Children) -> None:
-        kafka = self._kafka
+        kafka = self._kafka_arguments
         central = await started.start_server(
             "central",
             "central",
-            *("--host", "127.0.0.1", "--kafka", kafka, "--open-registration", "--http", "off"),
+            *(*kafka, "--kafka-group", self._group, "--host", "127.0.0.1", "--open-registration", "--http", "off"),
             *("--time-scale", str(self._time_scale)),
             *("--db", str(started.folder / "demo.db")),
         )
@@ -183,7 +195,7 @@ class Demo:
             engine = await started.start_server(
                 f"engine-{place.cp_id}",
                 "engine",
-                *("--kafka", kafka, "--time-scale", str(self._time_scale)),
+                *(*kafka, "--time-scale", str(self._time_scale)),
                 *("--max-power", place.max_power_kw, "--journal", str(started.folder / "journal")),
             )
             await started.start(
@@ -233,7 +245,7 @@ class Demo:
                     driver_id,
                     "charge",
                     cp_id,
-                    *("--energy", energy, "--wait", "--json", "--kafka", self._kafka),
+                    *("--energy", energy, "--wait", "--json", *self._kafka_arguments),
                 )
                 summary.append(await _summary_of(child, driver_id, cp_id))
                 free.put_nowait(cp_id)

@@ -100,6 +100,12 @@ Kafka = Annotated[
         metavar="HOST:PORT",
     ),
 ]
+KafkaConfig = Annotated[
+    Path | None,
+    option(
+        "--kafka-config", "File of more settings for the Kafka client (librdkafka): a line each, `name=value`."
+    ),
+]
 Central = Annotated[Address, option("--central", "Address of Central.", parser=parse_address, metavar="HOST:PORT")]
 Database = Annotated[Path, option("--db", "The database file; made if it does not exist.")]
 Trace = Annotated[

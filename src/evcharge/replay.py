@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.children import ChildFailed, children, first_of
+from evcharge.children import ChildFailed, children, first_of, kafka_arguments, own_group
 from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
 from evcharge.domain.session import SessionStatus
@@ -39,7 +39,9 @@ from evcharge.errors import (
 from evcharge.fleet import Fleet, FleetConfig
 from evcharge.protocol.messages import ChargeCompletionResponse, is_id
 from evcharge.protocol.plain_text import one_line
-from evcharge.transport.kafka import Publisher
+from evcharge.protocol.topics import TO_CENTRAL
+from evcharge.transport.kafka import Cluster, Publisher
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 
@@ -204,7 +206,10 @@ def _percentile_ms(latencies_s: list[float], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ReplayConfig:
-    kafka: str
+    """`kafka_config` is the file that the settings of `kafka` were read from."""
+
+    kafka: KafkaAccess
+    kafka_config: Path | None
     central: Address | None
     speed: float
     folder: Path
@@ -239,14 +244,16 @@ class Replay:
                 f"a Central is at work on Kafka at {self._config.kafka}; replay through it with --central"
                 " HOST:PORT (it must run with --open-registration), or use another Kafka"
             )
+        group = own_group("replay")
+        await asyncio.to_thread(Cluster(self._config.kafka, self._log).begin_at_end, group, TO_CENTRAL)
         async with children(self._config.folder) as started:
             central = await started.start_server(
                 "central",
                 "central",
                 "--host",
                 "127.0.0.1",
-                "--kafka",
-                self._config.kafka,
+                *kafka_arguments(self._config.kafka, self._config.kafka_config),
+                *("--kafka-group", group),
                 "--db",
                 str(self._config.folder / "replay.db"),
                 *("--http", "off"),

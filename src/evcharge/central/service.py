@@ -8,6 +8,7 @@ redelivery: offsets are committed once all that followed from their records has 
 import asyncio
 import itertools
 import math
+import socket
 import ssl
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ from evcharge.central.orders import Orders
 from evcharge.domain.commands import Actor
 from evcharge.domain.decisions import (
     Closing,
+    DeadLetter,
     Decisions,
     Frame,
     FromKafka,
@@ -64,17 +66,19 @@ from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
 from evcharge.transport.kafka import Cluster, Publisher, Subscriber
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import OffsetTracker, Ticket
 from evcharge.transport.tcp import Address, Link, port_of, serve
 from evcharge.transport.trace import Trace
 
-GROUP_ID = "evcharge-central"
+LOOK_AT_TOPICS_EVERY_S = 5.0
 KAFKA_BATCHES_IN_HAND = 4
 MAX_WAITING = 50_000
 RETRY_S = 1.0
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
 DESK_THREADS = 4
+MAX_DEAD_LETTER_BYTES = 900_000  # with its headers below what a Kafka takes by default, 1 MB
 
 T = TypeVar("T")
 
@@ -83,7 +87,8 @@ T = TypeVar("T")
 class CentralConfig:
     host: str
     port: int
-    kafka: str
+    kafka: KafkaAccess
+    kafka_group: str
     database: Path
     partitions: int
     policy: Policy
@@ -145,7 +150,8 @@ class Central:
         self._subscriber = Subscriber(
             config.kafka,
             "evcharge-central",
-            group_id=GROUP_ID,
+            group_id=config.kafka_group,
+            owner=f"{socket.gethostname()}:{config.database.resolve()}",
             trace=self._trace,
             log=self._log,
             on_fatal=self._fail,
@@ -166,7 +172,7 @@ class Central:
             tls=config.tls is not None,
             http=f"{config.http.host}:{http_port}" if config.http is not None else "off",
             database=str(config.database),
-            kafka=config.kafka,
+            kafka=config.kafka.address,
             charge_points=len(self._network.charge_points),
             open_sessions=len(self._network.sessions),
         )
@@ -185,8 +191,8 @@ class Central:
                 http.stop()
                 await serving
             self._stopping.set()
-            await asyncio.to_thread(kafka.join)
             await asyncio.to_thread(self._subscriber.stop_reading)
+            await asyncio.to_thread(kafka.join)
             self._inbox.put(Stop())
             await asyncio.to_thread(worker.join)
             self._readers.shutdown()
@@ -296,12 +302,35 @@ class Central:
     def _join_kafka(self) -> None:
         cluster = Cluster(self._config.kafka, self._log)
         cluster.create_missing(Topic, self._config.partitions, self._stopping)
-        partitions = cluster.partitions(TO_CENTRAL, self._stopping)
-        if partitions is not None:
-            self._subscriber.start(
-                (topic, partition) for topic, count in partitions.items() for partition in range(count)
-            )
-            self._log.info("kafka_joined", address=self._config.kafka, partitions=sum(partitions.values()))
+        topics = cluster.topics(TO_CENTRAL, self._stopping)
+        if topics is None:
+            return
+        try:
+            self._subscriber.start(topics)
+        except KafkaUnusable:
+            if self._stopping.is_set():
+                return
+            raise
+        partitions = sum(topic.partitions for topic in topics.values())
+        self._log.info("kafka_joined", address=self._config.kafka.address, partitions=partitions)
+        while not self._stopping.is_set():
+            self._look_at_topics(cluster)
+            self._stopping.wait(LOOK_AT_TOPICS_EVERY_S)
+
+    def _look_at_topics(self, cluster: Cluster) -> None:
+        """One may have been deleted, or all lost with Kafka's disk, or may have got more partitions."""
+        found = cluster.look(Topic)
+        if found is None:
+            return  # Kafka is away, which has been said.
+        missing = sorted(set(Topic) - found.keys())
+        if missing:
+            self._warn("topics_lost", "topics_lost", topics=missing)
+            try:
+                cluster.create(missing, self._config.partitions)
+            except KafkaUnusable as problem:
+                self._warn("topics_not_created", "topics_not_created", cause=str(problem))
+            found = cluster.look(Topic) or found
+        self._subscriber.follow({name: topic for name, topic in found.items() if name in TO_CENTRAL})
 
     def _take_batch(self, records: list[Received]) -> None:
         while not self._batches_in_hand.acquire(timeout=RETRY_S):
@@ -360,8 +389,7 @@ class Central:
                 inputs.append(FromKafka(record, messages.decode(record.value)))
             except Undecodable as bad:
                 self.metrics.counts[bad.error.code] += 1
-                kind = (record.topic, bad.error.code)
-                self._warn("bad_record", kind, record=record.place, code=bad.error.code, reason=str(bad))
+                rejects.dead_letters.append(DeadLetter(record, bad.error))
                 if bad.driver_id is not None and record.topic in FROM_DRIVERS:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
                     rejects.records.append(Record(bad.driver_id, reply))
@@ -387,6 +415,7 @@ class Central:
             decisions = self._network.decide(inputs, known, now)
         decisions.receipts_sent += receipts_sent
         decisions.records += rejects.records
+        decisions.dead_letters += rejects.dead_letters
         with self.metrics.commit_s.time():
             self._persistently(lambda: self._store.commit(decisions, now.utc))
         if not decisions.nothing_to_store:
@@ -413,6 +442,8 @@ class Central:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for record in decisions.records:
             self._publish(record.driver_id, record.message, ticket)
+        for letter in decisions.dead_letters:
+            self._put_aside(letter, ticket)
         for request in decisions.histories:
             if ticket is not None:
                 self._offsets.expect(ticket)
@@ -461,6 +492,35 @@ class Central:
                 self.metrics.counts["status_update_dropped"] += 1
                 through(False)
                 return
+            self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
+            if self._stopping.wait(RETRY_S):
+                return
+
+    def _put_aside(self, letter: DeadLetter, ticket: Ticket | None) -> None:
+        record, error = letter.record, letter.error
+        reason = messages.shown(str(error))
+        self.metrics.counts["dead_letter"] += 1
+        self._warn("bad_record", (record.topic, error.code), record=record.place, code=error.code, reason=reason)
+        if ticket is not None:
+            self._offsets.expect(ticket)
+
+        def through(delivered: bool) -> None:
+            # Not delivered is lost, and said in the log: better than that all who come after it wait.
+            if ticket is not None:
+                self._offsets.delivered(ticket)
+
+        headers = {
+            "topic": record.topic.encode(),
+            "partition": b"%d" % record.partition,
+            "offset": b"%d" % record.offset,
+            "code": error.code.encode(),
+            "reason": reason.encode(),
+        }
+        key, value = record.key, record.value
+        if len(key or b"") + len(value) > MAX_DEAD_LETTER_BYTES:
+            headers["left-out"] = b"key and value: %d bytes" % (len(key or b"") + len(value))
+            key, value = None, b""
+        while not self._publisher.publish(Topic.DEAD_LETTERS, key, value, through, headers=headers):
             self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
             if self._stopping.wait(RETRY_S):
                 return

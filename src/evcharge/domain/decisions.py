@@ -174,6 +174,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record from Kafka that cannot be taken, and why: for a person to look at."""
+
+    record: Received
+    error: WireError
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that happened, for the log and the operator's event list.
 
@@ -210,6 +218,7 @@ class Decisions:
     frames: list[Frame] = field(default_factory=list)
     closings: list[Closing] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     histories: list[ChargingHistoryRequest] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

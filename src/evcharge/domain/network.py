@@ -22,6 +22,7 @@ from evcharge.domain.decisions import (
     BILLED_WH,
     Answer,
     Closing,
+    DeadLetter,
     Decisions,
     FaultCleared,
     FaultOpened,
@@ -94,6 +95,11 @@ class Timer(Enum):
     HEARTBEAT = auto()
     START = auto()
     SESSIONS = auto()
+
+
+def _is_for_a_person(error: WireError, message: Message) -> bool:
+    """Whether a refused record says that a program is wrong, or is about money; the others have been answered."""
+    return isinstance(error, UnexpectedType | InternalError) or isinstance(message, ChargeCompletion)
 
 
 class Network:
@@ -204,7 +210,9 @@ class Network:
             if error is not None:
                 self._turn_away(item.record, message, error, now)
                 return
-        self._route(KAFKA_ROUTES[item.topic], message, None, now)
+        refused = self._route(KAFKA_ROUTES[item.topic], message, None, now)
+        if refused is not None and _is_for_a_person(refused, message):
+            self.out.dead_letters.append(DeadLetter(item.record, refused))
 
     def _turn_away(self, record: Received, request: DriverRequest, error: WireError, now: Instant) -> None:
         """Answered, but not remembered, as with a stranger on TCP; nor is what was remembered repeated."""
@@ -218,24 +226,29 @@ class Network:
         self.out.notes.append(Note("refused", fields, kind=(error.code, request.driver_id)))
         self.out.records.append(Record(request.driver_id, refusal_of(request, error, now)))
 
-    def _route(self, routes: "Routes", message: Message, connection: int | None, now: Instant) -> None:
+    def _route(self, routes: "Routes", message: Message, connection: int | None, now: Instant) -> WireError | None:
+        """Have the message handled; why it was refused, which the sender has been told by then."""
         if connection is not None:
             stranger = self._check_sender(message, connection, now)
             if stranger is not None:
                 # Answered, but not remembered: the ids of requests belong to those whom we know.
                 self.count(stranger.code)
                 self.out.frames.append(Frame(connection, refusal_of(message, stranger, now)))
-                return
+                return stranger
+        refused: WireError
         try:
             handler = routes.get(type(message))
             if handler is None:
                 raise messages.refusal(message, routes)
             handler(self, message, connection, now)
+            return None
         except WireError as error:
-            self._refuse(message, error, connection, now)
+            refused = error
         except Exception as bug:  # noqa: BLE001  # a bug met by one message must not harm the others
             self.note("bug", message=messages.type_name(message), traceback=traceback.format_exc())
-            self._refuse(message, InternalError(f"Central failed at this message: {bug!r}"), connection, now)
+            refused = InternalError(f"Central failed at this message: {bug!r}")
+        self._refuse(message, refused, connection, now)
+        return refused
 
     def _obey(self, order: FromOperator, now: Instant) -> object:
         name = type(order.command).__name__

@@ -10,7 +10,14 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.errors import WIRE_ERRORS, EvchargeError, InternalError, NoOpenSession, WireError
+from evcharge.errors import (
+    WIRE_ERRORS,
+    EvchargeError,
+    InternalError,
+    KafkaUnusable,
+    NoOpenSession,
+    WireError,
+)
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AvailableCpsRequest,
@@ -34,13 +41,16 @@ from evcharge.protocol.messages import (
     new_id,
 )
 from evcharge.protocol.records import SIGNATURE_HEADER, Received, signature_of
-from evcharge.protocol.topics import Topic, partition_of
-from evcharge.transport.kafka import Cluster, Publisher, Subscriber
+from evcharge.protocol.topics import FROM_DRIVERS, Topic, partition_of
+from evcharge.transport.kafka import Cluster, Publisher, Subscriber, Topics
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.trace import Trace
 
 REPEAT_S = 5.0
 QUIET_S = 15.0
 PROBE_S = 2.0
+LOOK_AT_TOPICS_EVERY_S = 10.0
+FIRST_LOOK_AT_TOPICS_S = 1.0  # A command that is answered at once need not look at all.
 
 R = TypeVar("R", bound=Reply)
 
@@ -49,11 +59,24 @@ class NoAnswer(EvchargeError):
     """Central has not answered in time."""
 
 
+def _where_answers_are(topics: Topics, driver_ids: frozenset[str] | None) -> list[tuple[str, int]]:
+    """The partitions with the answers to these drivers, or to all."""
+    partitions = topics[Topic.RESPONSES].partitions
+    numbers = range(partitions) if driver_ids is None else {partition_of(one, partitions) for one in driver_ids}
+    return [(Topic.RESPONSES, number) for number in sorted(numbers)]
+
+
 class DriverLink:
     """The way to Central and back; one serves any number of drivers, each in the partition of its id."""
 
     def __init__(
-        self, kafka: str, client_id: str, *, timeout_s: float, log: FilteringBoundLogger, trace: Trace | None
+        self,
+        kafka: KafkaAccess,
+        client_id: str,
+        *,
+        timeout_s: float,
+        log: FilteringBoundLogger,
+        trace: Trace | None,
     ) -> None:
         self._kafka = kafka
         self._client_id = client_id
@@ -68,44 +91,62 @@ class DriverLink:
     @asynccontextmanager
     async def opened(self, driver_ids: Iterable[str] | None) -> AsyncIterator["DriverLink"]:
         """Hear the answers to these drivers, or to all; raises `NoAnswer` if Kafka or the topics are not there."""
-        partitions = await self._partitions()
-        mine = (
-            range(partitions)
-            if driver_ids is None
-            else sorted({partition_of(driver_id, partitions) for driver_id in driver_ids})
-        )
+        topics = await self._topics()
         self._publisher = Publisher(
             self._kafka, self._client_id, trace=self._trace, log=self._log, on_fatal=self._fail, linger_ms=0
         )
+        mine = frozenset(driver_ids) if driver_ids is not None else None
         subscriber = Subscriber(
             self._kafka,
             self._client_id,
             group_id=None,
+            choose=lambda topics: _where_answers_are(topics, mine),
             trace=self._trace,
             log=self._log,
             on_fatal=self._fail,
             on_batch=lambda batch: self._call(self._hear, batch),
         )
+        watching = asyncio.ensure_future(self._watch(subscriber))
         try:
-            await asyncio.to_thread(subscriber.start, [(Topic.RESPONSES, partition) for partition in mine])
+            await asyncio.to_thread(subscriber.start, topics)
             yield self
         finally:
+            watching.cancel()
             await asyncio.gather(asyncio.to_thread(subscriber.close), asyncio.to_thread(self._publisher.close))
 
-    async def _partitions(self) -> int:
+    async def _topics(self) -> Topics:
         giving_up = threading.Event()
         timer = self._loop.call_later(self._timeout_s, giving_up.set)
+        refusals: list[str] = []
+
+        def refused(reason: str) -> None:
+            refusals.append(reason)
+            giving_up.set()
+
+        self._cluster = Cluster(self._kafka, self._log, refused)
         try:
-            found = await asyncio.to_thread(Cluster(self._kafka, self._log).partitions, list(Topic), giving_up)
+            found = await asyncio.to_thread(self._cluster.topics, [*FROM_DRIVERS, Topic.RESPONSES], giving_up)
         finally:
             timer.cancel()
             giving_up.set()
-        if found is None:
-            raise NoAnswer(
-                f"Kafka at {self._kafka} did not offer our topics within {self._timeout_s:g} s;"
-                " is the broker running, and is Central?"
-            )
-        return found[Topic.RESPONSES]
+        if found is not None:
+            return {Topic.RESPONSES: found[Topic.RESPONSES]}
+        if refusals:
+            raise KafkaUnusable(refusals[0])
+        raise NoAnswer(
+            f"Kafka at {self._kafka} did not offer our topics within {self._timeout_s:g} s;"
+            " is the broker running, and is Central?"
+        )
+
+    async def _watch(self, subscriber: Subscriber) -> None:
+        """The answers' topic may be lost and made anew, or get more partitions."""
+        wait_s = FIRST_LOOK_AT_TOPICS_S
+        while True:
+            await asyncio.sleep(wait_s)
+            found = await asyncio.to_thread(self._cluster.look, [Topic.RESPONSES])
+            if found:
+                subscriber.follow(found)
+            wait_s = LOOK_AT_TOPICS_EVERY_S
 
     def _fail(self, reason: str) -> None:
         self._broken = reason
@@ -313,7 +354,7 @@ class Driver:
         return None
 
 
-async def a_central_answers(kafka: str, log: FilteringBoundLogger) -> bool:
+async def a_central_answers(kafka: KafkaAccess, log: FilteringBoundLogger) -> bool:
     """Whether a Central is at work on this Kafka: a second one beside it would answer the same drivers."""
     driver_id = "evcharge-probe"
     link = DriverLink(kafka, driver_id, timeout_s=PROBE_S, log=log, trace=None)

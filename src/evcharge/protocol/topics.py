@@ -1,5 +1,9 @@
-"""The six topics. Keyed by `cp_id`, so that all that concerns a charge point keeps its order in one partition;
-the queries (`driver_cps_requests`) and `driver_responses` by `driver_id`."""
+"""The topics. Keyed by `cp_id`, so that all that concerns a charge point keeps its order in one partition;
+the queries (`driver_cps_requests`) and `driver_responses` by `driver_id`.
+
+Six carry the network's messages. The seventh, `dead_letters`, carries none: what came on the others and cannot be
+taken is put aside there for a person to look at, with its own key and value, as Kafka Connect does it.
+"""
 
 import zlib
 from enum import StrEnum
@@ -12,10 +16,11 @@ class Topic(StrEnum):
     RESPONSES = "driver_responses"
     SESSION_DATA = "charging_session_data"
     SESSION_COMPLETE = "charging_session_complete"
+    DEAD_LETTERS = "dead_letters"
 
 
 FROM_DRIVERS = (Topic.CHARGE_REQUESTS, Topic.STOP_REQUESTS, Topic.CPS_REQUESTS)
-TO_CENTRAL = tuple(topic for topic in Topic if topic is not Topic.RESPONSES)
+TO_CENTRAL = (*FROM_DRIVERS, Topic.SESSION_DATA, Topic.SESSION_COMPLETE)
 
 
 def partition_of(key: str, partitions: int) -> int:

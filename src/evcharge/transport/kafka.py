@@ -1,17 +1,20 @@
 """Apache Kafka through confluent-kafka: batches in, batches out, delivery reports. Nothing of charging."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from confluent_kafka import (
-    OFFSET_STORED,
+    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaRecord
@@ -21,6 +24,7 @@ from structlog.typing import FilteringBoundLogger
 
 from evcharge.errors import KafkaUnusable
 from evcharge.protocol.records import Received
+from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
 
@@ -31,8 +35,12 @@ METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
 UNLIMITED = 0
 SURVEY_EVERY_S = 2.0
+SHUT_OUT = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 NO_HEADERS: Mapping[str, bytes] = {}
 
+T = TypeVar("T")
+OUT_OF_RANGE = "Kafka does not have the record that comes next; reading goes on with the oldest one that it has"
 Headers = Iterable[tuple[str, bytes | str | None]]
 
 # librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
@@ -42,30 +50,41 @@ _quiet.propagate = False
 
 
 class BrokerWatch:
-    """Says once that the broker is away, and once that it is back."""
+    """Says once that the broker is away, or does not let us in, and once that it is back."""
 
-    def __init__(self, bootstrap: str, log: FilteringBoundLogger, on_fatal: Callable[[str], None]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaAccess, log: FilteringBoundLogger, on_fatal: Callable[[str], None]) -> None:
+        self._kafka = kafka
         self._log = log
         self._on_fatal = on_fatal
         self.away = False
+        self._shut_out = False
 
     def failed(self, error: KafkaError) -> None:
         if error.fatal():
-            self._on_fatal(f"Kafka at {self._bootstrap}: {error.str()}")
+            self._on_fatal(f"Kafka at {self._kafka}: {error.str()}")
+        elif error.code() in SHUT_OUT:
+            if not self._shut_out:
+                self._log.error("kafka_refuses_us", address=self._kafka.address, cause=shut_out_by(error))
+            self._shut_out = self.away = True
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self.away:
             self.away = True
-            self._log.warning("waiting_for_kafka", address=self._bootstrap, cause=error.str())
+            self._log.warning("waiting_for_kafka", address=self._kafka.address, cause=error.str())
 
     def worked(self) -> None:
         if self.away:
-            self.away = False
-            self._log.info("kafka_is_back", address=self._bootstrap)
+            self._shut_out = self.away = False
+            self._log.info("kafka_is_back", address=self._kafka.address)
 
 
-def _settings(bootstrap: str, client_id: str, error_cb: Callable[[KafkaError], None]) -> dict[str, Any]:
+def shut_out_by(error: KafkaError) -> str:
+    """What the broker, or the library, has against us: without the library's names of threads and brokers."""
+    said = error.str().partition(": ")[2] or error.str()
+    return f"{said.partition(' (after ')[0]}; look at --kafka-config"
+
+
+def _settings(kafka: KafkaAccess, client_id: str, error_cb: Callable[[KafkaError], None]) -> dict[str, Any]:
     return {
-        "bootstrap.servers": bootstrap,
+        "bootstrap.servers": kafka.address,
         "client.id": client_id,
         "error_cb": error_cb,
         "logger": _quiet,
@@ -74,12 +93,30 @@ def _settings(bootstrap: str, client_id: str, error_cb: Callable[[KafkaError], N
     }
 
 
+@dataclass(frozen=True, slots=True)
+class TopicNow:
+    """A topic as it is now; one that is deleted and made again has another id. None: not known yet."""
+
+    partitions: int
+    topic_id: str | None = None
+
+    def is_another_than(self, topic_id: str | None) -> bool:
+        return topic_id is not None and self.topic_id is not None and topic_id != self.topic_id
+
+
+Topics = dict[str, TopicNow]
+
+
+def partitions_of(topics: Topics) -> list[tuple[str, int]]:
+    return [(name, number) for name, topic in sorted(topics.items()) for number in range(topic.partitions)]
+
+
 class Publisher:
     """An idempotent producer (`acks=all`). What it accepts it delivers, however long the broker is away."""
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaAccess,
         client_id: str,
         *,
         trace: Trace | None,
@@ -87,18 +124,19 @@ class Publisher:
         on_fatal: Callable[[str], None],
         linger_ms: int = 1,
     ) -> None:
-        self._watch = BrokerWatch(bootstrap, log, on_fatal)
+        self._watch = BrokerWatch(kafka, log, on_fatal)
         self._log = log
         self._trace = trace
-        self._producer = Producer(
-            _settings(bootstrap, client_id, self._watch.failed)
+        self._producer = kafka.client(
+            Producer,
+            _settings(kafka, client_id, self._watch.failed)
             | {
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": linger_ms,
                 "message.timeout.ms": UNLIMITED,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
-            }
+            },
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_reports, name="kafka-reports", daemon=True)
@@ -107,8 +145,8 @@ class Publisher:
     def publish(
         self,
         topic: str,
-        key: str,
-        value: bytes,
+        key: str | bytes | None,
+        value: bytes | None,
         on_report: Callable[[bool], None] | None = None,
         *,
         headers: Mapping[str, bytes] = NO_HEADERS,
@@ -124,21 +162,21 @@ class Publisher:
             if error is None:
                 self._watch.worked()
             else:
-                self._log.error("record_not_delivered", topic=topic, key=key, cause=error.str())
+                self._log.error("record_not_delivered", topic=topic, key=_text(key), cause=error.str())
             if on_report is not None:
                 on_report(error is None)
 
         if droppable and len(self._producer) >= QUEUE_RECORDS // 2:
             return False
         try:
-            self._producer.produce(topic, value=value, key=key.encode(), headers=dict(headers), on_delivery=report)
+            self._producer.produce(topic, value=value, key=key, headers=dict(headers), on_delivery=report)
         except BufferError:
             return False
         except KafkaException as problem:  # It is too large, say; no other try will be better.
             report(problem.args[0], None)
             return True
         if self._trace is not None:
-            self._trace.record("out", topic, key, value)
+            self._trace.record("out", topic, _text(key), value or b"")
         return True
 
     def _serve_reports(self) -> None:
@@ -157,37 +195,46 @@ class Subscriber:
 
     It assigns itself its partitions instead of joining a group: a Central that restarts after a crash reads on at
     once, where a group would first wait for the dead member's session to time out; and a driver reads one
-    partition, not all. `group_id` names where offsets are kept; without one, reading begins at the end.
+    partition, not all (`choose`). `group_id` names where offsets are kept; without one, reading begins at the
+    end. `owner` is written beside the offsets, so that another who moves them is noticed.
     """
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaAccess,
         client_id: str,
         *,
         group_id: str | None,
+        owner: str = "",
+        choose: "Callable[[Topics], list[tuple[str, int]]] | None" = None,
         trace: Trace | None,
         log: FilteringBoundLogger,
         on_fatal: Callable[[str], None],
         on_batch: Callable[[list[Received]], None],
     ) -> None:
-        self._watch = BrokerWatch(bootstrap, log, on_fatal)
+        self._watch = BrokerWatch(kafka, log, on_fatal)
         self._log = log
         self._trace = trace
         self._on_batch = on_batch
         self._group_id = group_id
-        self._consumer = Consumer(
-            _settings(bootstrap, client_id, self._watch.failed)
+        self._owner = owner
+        self._choose = choose or partitions_of
+        self._consumer = kafka.client(
+            Consumer,
+            _settings(kafka, client_id, self._watch.failed)
             | {
                 "group.id": group_id or client_id,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 500,
                 "queued.max.messages.kbytes": 16_384,
-            }
+            },
         )
         self._pending: Offsets = {}
+        self._following: Topics | None = None
+        self._topics: Topics = {}
+        self._begin: Offsets = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="kafka-records", daemon=True)
@@ -195,30 +242,98 @@ class Subscriber:
         self.lag: Offsets = {}
         """(topic, partition) -> records that have not been read yet, as of some seconds ago."""
 
-    def start(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Begin to read; without a group, after the last record that is there now."""
-        self._consumer.assign([self._beginning(topic, partition) for topic, partition in partitions])
+    def start(self, topics: "Topics") -> None:
+        """Begin to read where the group left off; without a group, after the last record that is there now."""
+        self._topics = topics
+        partitions = self._choose(topics)
+        self._begin = self._ends(partitions) if self._group_id is None else self._left_off(partitions)
+        self._assign()
         self._thread.start()
 
-    def _beginning(self, topic: str, partition: int) -> TopicPartition:
-        if self._group_id is not None:
-            return TopicPartition(topic, partition, OFFSET_STORED)
+    def follow(self, topics: "Topics") -> None:
+        """Go on with these topics, as they are now: one that was made anew is read from its beginning."""
+        with self._lock:
+            self._following = topics
+
+    def _assign(self) -> None:
+        self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._begin.items()])
+
+    def _take_following(self) -> None:
+        # In the reader's own thread, as with commits.
+        with self._lock:
+            topics, self._following = self._following, None
+        if topics is None:
+            return
+        before, self._topics = self._topics, topics
+        known = {name: topic.topic_id for name, topic in before.items()}
+        anew = {name for name, topic in topics.items() if topic.is_another_than(known.get(name))}
+        partitions = set(self._choose(topics))
+        if not anew and partitions == self._begin.keys():
+            return
+        self._keep_positions()
+        self._begin = {
+            where: OFFSET_BEGINNING if where[0] in anew else self._begin.get(where, OFFSET_BEGINNING)
+            for where in sorted(partitions)
+        }
+        with self._lock:
+            self._pending = {where: at for where, at in self._pending.items() if where[0] not in anew}
+        self._log.warning("topics_have_changed", read_from_the_beginning=sorted(anew), partitions=len(partitions))
+        self._assign()
+
+    def _keep_positions(self) -> None:
+        for at in self._consumer.position(self._consumer.assignment()):
+            if at.offset >= 0:
+                self._begin[at.topic, at.partition] = at.offset
+
+    def _begin_anew(self, topic: str, partition: int, offset: int) -> None:
+        """The record that comes next is not there: Kafka's data was lost, or is kept for too short a time."""
+        self._log.error("records_lost", topic=topic, partition=partition, offset=offset, cause=OUT_OF_RANGE)
+        self._keep_positions()
+        self._begin[topic, partition] = OFFSET_BEGINNING
+        self._assign()
+
+    def _left_off(self, partitions: list[tuple[str, int]]) -> Offsets:
+        wanted = [TopicPartition(topic, partition) for topic, partition in partitions]
+
+        def look() -> list[TopicPartition]:
+            found = self._consumer.committed(wanted, timeout=METADATA_TIMEOUT_S)
+            for at in found:
+                if at.error is not None:
+                    raise KafkaException(at.error)
+            return found
+
+        found = self._patiently(look, f"the offsets of the group {self._group_id}")
+        others = {str(at.metadata) for at in found if at.metadata and at.metadata != self._owner}
+        if others:
+            self._log.warning("group_of_another", group=self._group_id, mine=self._owner, others=sorted(others))
+        return {(at.topic, at.partition): at.offset if at.offset >= 0 else OFFSET_BEGINNING for at in found}
+
+    def _ends(self, partitions: list[tuple[str, int]]) -> Offsets:
         # The number and not OFFSET_END, which would be looked up later, after the first answer may have come.
-        here = TopicPartition(topic, partition)
-        deadline_s = time.monotonic() + LEADER_TIMEOUT_S
+        return {where: self._end(TopicPartition(*where)) for where in partitions}
+
+    def _end(self, here: TopicPartition) -> int:
+        def look() -> tuple[int, int]:
+            return self._consumer.get_watermark_offsets(here, timeout=METADATA_TIMEOUT_S)
+
+        return self._patiently(look, f"{here.topic}[{here.partition}]")[1]
+
+    def _patiently(self, look: Callable[[], T], what: str) -> T:
+        """What has just been made has no leader for a moment; and whoever has a group has time."""
+        deadline_s = time.monotonic() + LEADER_TIMEOUT_S if self._group_id is None else math.inf
         while True:
             try:
-                _, end = self._consumer.get_watermark_offsets(here, timeout=METADATA_TIMEOUT_S)
+                return look()
             except KafkaException as problem:
-                # A partition that has just been made has no leader for a moment.
-                if time.monotonic() > deadline_s:
-                    raise KafkaUnusable(f"{topic}[{partition}] cannot be read: {problem.args[0].str()}") from None
+                error = problem.args[0]
+                given_up = time.monotonic() > deadline_s or self._stopping.is_set()
+                if given_up or error.code() in NOT_ALLOWED:
+                    raise KafkaUnusable(f"{what} cannot be read: {error.str()}") from None
                 self._stopping.wait(POLL_S)
-            else:
-                return TopicPartition(topic, partition, end)
 
     def _read(self) -> None:
         while not self._stopping.is_set():
+            self._take_following()
             self._commit_pending(asynchronous=True)
             self._survey()
             first = self._consumer.poll(POLL_S)
@@ -257,16 +372,19 @@ class Subscriber:
 
     def _received(self, record: KafkaRecord) -> Received | None:
         error = record.error()
+        topic, partition, offset = record.topic(), record.partition(), record.offset()
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._begin_anew(str(topic), int(partition or 0), int(offset or 0))
+            return None
         if error is not None:
             self._log.warning("kafka_read_failed", cause=error.str())
             return None
-        topic, partition, offset = record.topic(), record.partition(), record.offset()
         assert topic is not None
         assert partition is not None
         assert offset is not None
         key, value = record.key(), bytes(record.value() or b"")
         if self._trace is not None:
-            self._trace.record("in", topic, bytes(key).decode(errors="replace") if key else None, value)
+            self._trace.record("in", topic, _text(key), value)
         headers = cast("Headers", record.headers() or ())
         return Received(
             topic, partition, offset, _bytes(key), value, tuple((name, _bytes(said)) for name, said in headers)
@@ -283,7 +401,10 @@ class Subscriber:
             pending, self._pending = self._pending, {}
         if not pending:
             return
-        offsets = [TopicPartition(topic, partition, at) for (topic, partition), at in pending.items()]
+        offsets = [
+            TopicPartition(topic, partition, at, metadata=self._owner)
+            for (topic, partition), at in pending.items()
+        ]
         if asynchronous:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         else:
@@ -305,63 +426,120 @@ class Subscriber:
         self._consumer.close()
 
 
+def _text(key: bytes | str | None) -> str | None:
+    return key.decode(errors="replace") if isinstance(key, bytes) else key
+
+
 def _bytes(value: bytes | str | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
 class Cluster:
-    """What is to be found out about the broker, or set up, before work begins."""
+    """What is to be found out about the broker, or set up: its topics."""
 
-    def __init__(self, bootstrap: str, log: FilteringBoundLogger) -> None:
-        self._bootstrap = bootstrap
+    def __init__(
+        self,
+        kafka: KafkaAccess,
+        log: FilteringBoundLogger,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._kafka = kafka
         self._log = log
-        self._admin = AdminClient(_settings(bootstrap, "evcharge-setup", lambda error: None))
+        self._on_refused = on_refused
+        self._refused: str | None = None
+        self._admin = kafka.client(AdminClient, _settings(kafka, "evcharge-setup", self._failed))
 
-    def partitions(self, topics: Iterable[str], stopping: threading.Event) -> dict[str, int] | None:
-        """The number of partitions of each of `topics`; waits for broker and topics; None once `stopping`."""
-        wanted = set(topics)
-        waiting_for = ""
-        while not stopping.is_set():
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() in SHUT_OUT:
+            self._refused = shut_out_by(error)
+            self._on_refused(f"Kafka at {self._kafka} refuses us: {self._refused}")
+
+    def topics(self, names: Iterable[str], stopping: threading.Event) -> "Topics | None":
+        """The topics of these names; waits for broker and topics; None once `stopping`."""
+        wanted = set(names)
+
+        def look() -> tuple[Topics, str | None]:
             found, problem = self._found()
             missing = sorted(wanted - found.keys())
-            if not missing:
-                return {topic: found[topic] for topic in wanted}
-            reason = problem or f"Central to create the topics {', '.join(missing)}"
-            if reason != waiting_for:
-                waiting_for = reason
-                self._log.warning("waiting_for_kafka", address=self._bootstrap, cause=reason)
+            if problem is None and missing:
+                problem = f"Central to create the topics {', '.join(missing)}"
+            return {name: found[name] for name in wanted & found.keys()}, problem
+
+        return self._wait(look, stopping)
+
+    def create_missing(self, names: Iterable[str], partitions: int, stopping: threading.Event) -> None:
+        """Make sure that there are such topics; waits for the broker. Raises `KafkaUnusable` if it refuses."""
+        found = self._wait(self._found, stopping)
+        if found is not None:
+            self.create(sorted(set(names) - found.keys()), partitions)
+
+    def _wait(self, look: Callable[[], tuple[T, str | None]], stopping: threading.Event) -> T | None:
+        waiting_for = ""
+        while not stopping.is_set():
+            found, problem = look()
+            if problem is None:
+                return found
+            if problem != waiting_for:
+                waiting_for = problem
+                self._log.warning("waiting_for_kafka", address=self._kafka.address, cause=problem)
             stopping.wait(POLL_S)
         return None
 
-    def create_missing(self, topics: Iterable[str], partitions: int, stopping: threading.Event) -> None:
-        """Make sure that `topics` exist; waits for the broker. Raises `KafkaUnusable` if it refuses."""
-        waiting_for = ""
-        while not stopping.is_set():
-            found, problem = self._found()
-            if problem is None:
-                missing = sorted(set(topics) - found.keys())
-                if missing:
-                    self._create(missing, partitions)
-                return
-            if problem != waiting_for:
-                waiting_for = problem
-                self._log.warning("waiting_for_kafka", address=self._bootstrap, cause=problem)
-            stopping.wait(POLL_S)
-
-    def _found(self) -> tuple[dict[str, int], str | None]:
+    def _found(self) -> tuple["Topics", str | None]:
+        self._admin.poll(0)  # for what the library has to tell of the broker
         try:
             metadata = self._admin.list_topics(timeout=METADATA_TIMEOUT_S)
         except KafkaException as problem:
-            return {}, f"no answer from the broker ({problem.args[0].str()})"
-        return {name: len(topic.partitions) for name, topic in metadata.topics.items()}, None
+            refused = f"; it refuses us: {self._refused}" if self._refused is not None else ""
+            return {}, f"no answer from the broker ({problem.args[0].str()}){refused}"
+        return {name: TopicNow(len(topic.partitions)) for name, topic in metadata.topics.items()}, None
 
-    def _create(self, topics: list[str], partitions: int) -> None:
-        requests = [NewTopic(topic, num_partitions=partitions, replication_factor=-1) for topic in topics]
-        for topic, result in self._admin.create_topics(requests).items():
+    def look(self, names: Iterable[str]) -> "Topics | None":
+        """These topics as they are now, without what is not there; None if the broker does not say."""
+        topics: Topics = {}
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=METADATA_TIMEOUT_S)
+        for name, answer in asked.items():
+            try:
+                topic = answer.result()
+            except KafkaException as problem:
+                if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return None
+            else:
+                topics[name] = TopicNow(len(topic.partitions), str(topic.topic_id))
+        return topics
+
+    def create(self, names: Iterable[str], partitions: int) -> None:
+        """Raises `KafkaUnusable` if the broker refuses."""
+        requests = [NewTopic(name, num_partitions=partitions, replication_factor=-1) for name in names]
+        if not requests:
+            return
+        asked = self._admin.create_topics(requests, request_timeout=LEADER_TIMEOUT_S)
+        for name, result in asked.items():
             try:
                 result.result()
             except KafkaException as problem:
                 error = problem.args[0]
                 if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise KafkaUnusable(f"Kafka refuses to create the topic {topic}: {error.str()}") from None
-        self._log.info("topics_created", topics=topics, partitions=partitions)
+                    raise KafkaUnusable(f"Kafka refuses to create the topic {name}: {error.str()}") from None
+        self._log.info("topics_created", topics=sorted(asked), partitions=partitions)
+
+    def begin_at_end(self, group_id: str, names: Iterable[str]) -> None:
+        """Let a group begin after the last records that are there now. Raises `KafkaUnusable`."""
+        found, silence = self._found()
+        if silence is not None:
+            raise KafkaUnusable(f"Kafka at {self._kafka}: {silence}")
+        settings = _settings(self._kafka, "evcharge-setup", lambda error: None)
+        consumer = self._kafka.client(Consumer, settings | {"group.id": group_id, "enable.auto.commit": False})
+        partitions = partitions_of({name: found[name] for name in names if name in found})
+        try:
+            ends = []
+            for topic, partition in partitions:
+                here = TopicPartition(topic, partition)
+                _, here.offset = consumer.get_watermark_offsets(here, timeout=LEADER_TIMEOUT_S)
+                ends.append(here)
+            if ends:
+                consumer.commit(offsets=ends, asynchronous=False)
+        except KafkaException as problem:
+            raise KafkaUnusable(f"the group {group_id} cannot be set up: {problem.args[0].str()}") from None
+        finally:
+            consumer.close()

@@ -1,0 +1,82 @@
+"""How to reach Kafka: where it is, and what else its client library is to be told (`--kafka-config`)."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaException
+
+from evcharge.errors import UsageError
+
+OURS = frozenset(
+    {
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "client.id",
+        "default.topic.config",
+        "delivery.timeout.ms",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "logger",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "metadata.broker.list",
+        "partitioner",
+        "queue.buffering.max.messages",
+        "request.required.acks",
+        "retries",
+        "transactional.id",
+    }
+)
+"""What our promises rest on."""
+
+NAME = re.compile("[a-z0-9._]+")
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAccess:
+    """Shown by its address alone: among the settings there may be a password."""
+
+    address: str
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def client(self, kind: Callable[[dict[str, Any]], C], ours: Mapping[str, Any]) -> C:
+        """A client of the library; raises `UsageError` if it does not accept the settings of the file."""
+        try:
+            return kind({**ours, **self.settings})
+        except KafkaException as problem:
+            raise UsageError(f"--kafka-config does not work: {problem.args[0].str().strip()}") from None
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """The settings in a file, a line each, `name=value`; raises `UsageError`, which quotes no value."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
+        raise UsageError(f"the Kafka settings {path} cannot be read: {why}") from None
+    settings: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        where = f"{path}, line {number}"
+        if not equals or not NAME.fullmatch(name):
+            raise UsageError(f"{where}: expected name=value, such as security.protocol=SASL_SSL")
+        if name in OURS or name.endswith("_cb"):
+            raise UsageError(f"{where}: {name} is for evcharge itself to set; take the line out")
+        settings[name] = value
+    return settings

@@ -1,0 +1,398 @@
+"""Kafka when it goes wrong: records that nobody can take, topics that are lost, a broker that asks who one is."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.cimpl import NewPartitions
+from harness import Program, World, eventually
+
+from evcharge.protocol.topics import Topic
+from kafka_broker import Broker, Guarded, free_port
+
+FAST = ("--time-scale", "600")
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """Whose topics may be deleted."""
+    broker = Broker(tmp_path / "kafka", free_port())
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def own_world(own_broker: Broker, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, own_broker.bootstrap)
+    yield world
+    world.stop()
+
+
+def publish(kafka: str, topic: str, value: bytes, key: str | None = None) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(topic, value=value, key=key)
+    assert producer.flush(10) == 0
+
+
+def all_of(kafka: str, topic: str) -> list[Any]:
+    """All records of a topic."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "look", "enable.auto.commit": False})
+    try:
+        found: list[Any] = []
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            here = TopicPartition(topic, partition, 0)
+            _, end = consumer.get_watermark_offsets(here, timeout=10)
+            consumer.assign([here])
+            of_partition: list[Any] = []
+            while len(of_partition) < end:
+                of_partition += [record for record in consumer.consume(end, 0.2) if not record.error()]
+            found += of_partition
+        return found
+    finally:
+        consumer.close()
+
+
+def end(program: Program) -> None:
+    """In order, so that it leaves its offsets."""
+    program.process.terminate()
+    assert program.wait() == 143, program.log
+
+
+def letters(kafka: str, mark: str, count: int) -> list[dict[str, Any]]:
+    """The dead letters whose value or key has this mark, once there are so many."""
+
+    def look() -> list[dict[str, Any]] | None:
+        found = [
+            {"key": record.key(), "value": record.value()}
+            | {name: value.decode() for name, value in record.headers()}
+            for record in all_of(kafka, Topic.DEAD_LETTERS)
+            if mark.encode() in (record.value() or b"") + (record.key() or b"")
+        ]
+        return found if len(found) >= count else None
+
+    found = eventually(look, f"{count} dead letters with {mark}")
+    assert len(found) == count
+    return found
+
+
+def completion(**fields: Any) -> bytes:
+    now = datetime.now(UTC).isoformat()
+    own = {"type": "charge_completion", "message_id": str(uuid4()), "timestamp": now, "cp_id": "CP001"}
+    charge = {"session_id": str(uuid4()), "driver_id": "ana", "seq": 9, "energy_wh": 500}
+    end = {"end_reason": "target_reached", "started_at": now, "ended_at": now}
+    return json.dumps(own | charge | end | fields).encode()
+
+
+# Dead letters
+
+
+def test_what_cannot_be_taken_is_put_aside_and_holds_nothing_up(world: World) -> None:
+    central = world.central()
+    world.charge_point("CP001", central, engine=FAST)
+    mark = uuid4().hex
+    key = f"CP001-{mark}"
+    publish(world.kafka, Topic.CHARGE_REQUESTS, f"no json {mark}".encode(), key)
+    publish(world.kafka, Topic.STOP_REQUESTS, completion(driver_id=mark), key)
+    publish(world.kafka, Topic.SESSION_COMPLETE, completion(driver_id=mark), key)
+    publish(world.kafka, Topic.SESSION_COMPLETE, b"\xff" * 950_000, key[:40])
+    assert world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait")["energy_wh"] == 100
+    found = {(letter["topic"], letter["code"]): letter for letter in letters(world.kafka, mark, 3)}
+    assert set(found) == {
+        (Topic.CHARGE_REQUESTS, "bad_json"),
+        (Topic.STOP_REQUESTS, "unexpected_type"),
+        (Topic.SESSION_COMPLETE, "unknown_session"),
+    }
+    bad_json = found[Topic.CHARGE_REQUESTS, "bad_json"]
+    assert (bad_json["key"], bad_json["value"]) == (key.encode(), f"no json {mark}".encode())
+    assert bad_json["reason"].startswith("not valid JSON")
+    assert {bad_json["partition"], bad_json["offset"]} <= {str(number) for number in range(10_000)}
+    eventually(
+        lambda: any(
+            b"950" in (dict(r.headers()).get("left-out") or b"") for r in all_of(world.kafka, "dead_letters")
+        ),
+        "what is too large is put aside without its value",
+    )
+    page = world.operator(central).get("/metrics").text
+    assert 'evcharge_events_total{event="dead_letter"} 4.0' in page
+
+
+def test_what_was_put_aside_is_not_read_again(world: World) -> None:
+    mark = uuid4().hex
+    central = world.central()
+    publish(world.kafka, Topic.SESSION_DATA, f"no json {mark}".encode())
+    letters(world.kafka, mark, 1)
+    world.ask("ana", "list")
+    end(central)
+    again = world.central(name="central-again")
+    world.ask("ana", "list")
+    end(again)
+    letters(world.kafka, mark, 1)
+
+
+def test_forged_requests_are_not_put_aside(world: World) -> None:
+    assert world.start("add", "drivers", "add", "ana", "--db", "evcharge.db").wait() == 0
+    central = world.central()
+    before = len(all_of(world.kafka, Topic.DEAD_LETTERS))
+    assert "authentication_failed" in world.ask("ana", "list", code=1)
+    assert world.ask("bo", "list") == []
+    assert len(all_of(world.kafka, Topic.DEAD_LETTERS)) == before
+    assert (
+        'evcharge_errors_total{code="authentication_failed"} 1.0' in world.operator(central).get("/metrics").text
+    )
+
+
+# Topics and data that are lost
+
+
+def charge(world: World, driver_id: str) -> None:
+    assert world.ask(driver_id, "charge", "CP001", "--energy", "0.1", "--wait")["energy_wh"] == 100
+
+
+def admin_of(kafka: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": kafka})
+
+
+def topics_there(world: World) -> set[str]:
+    return set(admin_of(world.kafka).list_topics(timeout=10).topics) & set(Topic)
+
+
+def done(results: dict[Any, Any]) -> None:
+    for result in results.values():
+        result.result(20)
+
+
+def count_of(program: Program, event: str) -> int:
+    return program.log.count(f'"event": "{event}"') + program.log.count(f'"event":"{event}"')
+
+
+def test_topics_that_are_deleted_are_made_anew_and_all_goes_on(own_world: World) -> None:
+    world = own_world
+    central = world.central()
+    world.charge_point("CP001", central, engine=FAST)
+    for _ in range(3):  # more records than there will be in the new topics: offsets are out of range
+        charge(world, "ana")
+    console = world.driver("ana")
+    console.say("list")
+    console.saw("CP001")
+    admin = admin_of(world.kafka)
+    done(admin.delete_topics(list(Topic)))
+    eventually(lambda: topics_there(world) == set(Topic), "Central makes them anew")
+    eventually(lambda: count_of(central, "topics_have_changed") == 1, f"and reads them\n{central.log}")
+    charge(world, "bo")
+    console.say("charge CP001 0.1")  # its topic of answers is another now
+    console.saw("completed (target_reached)")
+    assert count_of(central, "topics_lost") == 1
+    assert central.process.poll() is None
+    assert len(world.rows("SELECT * FROM sessions WHERE status = 'completed'")) == 5
+
+
+def test_partitions_that_are_added_are_read(own_world: World) -> None:
+    world = own_world
+    central = world.central("--partitions", "1")
+    world.charge_point("CP001", central, engine=FAST)
+    charge(world, "ana")
+    admin = admin_of(world.kafka)
+    done(admin.create_partitions([NewPartitions(topic, 8) for topic in Topic]))
+    eventually(lambda: count_of(central, "topics_have_changed") == 1, f"Central sees them\n{central.log}")
+    for driver_id in ("bo", "cy", "di"):
+        charge(world, driver_id)
+    assert count_of(central, "topics_lost") == 0
+
+
+def test_a_kafka_that_has_lost_all_its_data_is_set_up_again(own_world: World, own_broker: Broker) -> None:
+    world = own_world
+    central = world.central()
+    world.charge_point("CP001", central, engine=FAST)
+    charge(world, "ana")
+    own_broker.kill()
+    shutil.rmtree(own_broker.folder / "topics")
+    own_broker.start()
+    eventually(lambda: topics_there(world) == set(Topic), f"Central makes the topics anew\n{central.log}")
+    eventually(lambda: count_of(central, "topics_have_changed") == 1, f"and reads them\n{central.log}")
+    charge(world, "bo")
+    assert central.process.poll() is None
+
+
+# Two Centrals
+
+
+def test_a_central_says_at_its_start_whose_offsets_it_has_found(own_world: World) -> None:
+    world = own_world
+    for _ in range(2):
+        central = world.central()
+        assert world.ask("ana", "list") == []
+        end(central)
+    assert count_of(central, "group_of_another") == 0
+    other = world.central("--db", "other.db", name="central-other")
+    assert count_of(other, "group_of_another") == 1
+    assert str(world.folder / "evcharge.db") in other.log
+
+
+def test_replay_leaves_the_place_of_a_networks_central_alone(own_world: World) -> None:
+    world = own_world
+    central = world.central()
+    world.ask("ana", "list")
+    end(central)
+    publish(world.kafka, Topic.SESSION_COMPLETE, completion(driver_id="while-it-was-away"))
+    (world.folder / "rows.csv").write_text(
+        "session_id,charge_point_id,driver_id,plugged_in_at,charging_seconds,energy_kwh\n"
+        "S-1,RP001,bo,2026-11-20T08:00:00+01:00,3600,7.4\n"
+    )
+    replay = world.start("replay", "replay", "rows.csv", "--kafka", world.kafka, "--json")
+    assert replay.wait(90) == 0, replay.log
+    assert all_of(world.kafka, Topic.DEAD_LETTERS) == []  # it has not read what was there before
+    world.central(name="central-again")
+    (letter,) = letters(world.kafka, "while-it-was-away", 1)
+    assert letter["code"] == "unknown_session"
+
+
+# Passwords and ACLs
+
+USERS = {"central": "c-secret", "engine": "e-secret", "driver": "d-secret"}
+
+
+def documented_acls() -> list[AclBinding]:
+    """The `kafka-acls.sh` commands of the operators' page, as what they do."""
+    bindings = []
+    for line in re.findall(r"^kafka-acls\.sh .*$", PAGE.read_text("utf-8"), re.M):
+        words = shlex.split(line)
+
+        def of(flag: str, words: list[str] = words) -> list[str]:
+            return [words[at + 1] for at, word in enumerate(words) if word == flag]
+
+        (principal,) = of("--allow-principal")
+        resources = [(ResourceType.TOPIC, name) for name in of("--topic")]
+        resources += [(ResourceType.GROUP, name) for name in of("--group")]
+        for kind, name in resources:
+            for operation in of("--operation"):
+                bindings.append(
+                    AclBinding(
+                        kind,
+                        name,
+                        ResourcePatternType.LITERAL,
+                        principal,
+                        "*",
+                        AclOperation[operation.upper()],
+                        AclPermissionType.ALLOW,
+                    )
+                )
+    assert len(bindings) >= 15
+    return bindings
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[World, Broker]]:
+    """A broker that knows three users, with the ACLs of the operators' page; their settings are in files."""
+    port = free_port()
+    broker = Broker(tmp_path / "kafka", free_port(), guarded=Guarded(port, USERS))
+    broker.start()
+    admin = admin_of(broker.bootstrap)
+    done(admin.create_acls(documented_acls()))
+    for name, password in USERS.items():
+        write_settings(tmp_path, name, password)
+    world = World(tmp_path, f"127.0.0.1:{port}")
+    yield world, broker
+    world.stop()
+    broker.kill()
+
+
+def write_settings(folder: Path, name: str, password: str, of: str = "") -> None:
+    (folder / f"{of or name}.properties").write_text(
+        f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={name}\nsasl.password={password}\n"
+    )
+
+
+def client(world: World, name: str, kind: Callable[[dict[str, Any]], Any]) -> Any:
+    lines = (world.folder / f"{name}.properties").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines)
+    group = {"group.id": f"x-{name}"} if kind is Consumer else {}
+    return kind({"bootstrap.servers": world.kafka, **group, **settings})
+
+
+def may_write(world: World, name: str, topic: str) -> bool:
+    producer = client(world, name, Producer)
+    written: list[bool] = []
+    producer.produce(topic, value=b"x", on_delivery=lambda error, _: written.append(error is None))
+    assert producer.flush(20) == 0
+    return written == [True]
+
+
+def may_read(world: World, name: str, topic: str) -> bool:
+    consumer = client(world, name, Consumer)
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        records = eventually(lambda: consumer.consume(1, 0.5), f"{name} hears of {topic}")
+        return not records[0].error()
+    except KafkaException:
+        return False
+    finally:
+        consumer.close()
+
+
+def test_each_role_can_do_its_work_with_the_documented_acls_and_nothing_else(
+    guarded: tuple[World, Broker],
+) -> None:
+    world, broker = guarded
+    config = {name: ("--kafka-config", f"{name}.properties") for name in USERS}
+    central = world.central(*config["central"])
+    engine, _ = world.charge_point("CP001", central, engine=(*FAST, *config["engine"]))
+    receipt = world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait", *config["driver"])
+    assert receipt["energy_wh"] == 100
+    operator = world.operator(central)
+    came = 'evcharge_messages_received_total{type="charge_completion",via="kafka"}'
+    eventually(lambda: came in operator.get("/metrics").text, "the completion comes by Kafka, too")
+    written = {(name, topic) for name in USERS for topic in Topic if may_write(world, name, topic)}
+    assert written == {
+        *(("driver", topic) for topic in (Topic.CHARGE_REQUESTS, Topic.STOP_REQUESTS, Topic.CPS_REQUESTS)),
+        *(("engine", topic) for topic in (Topic.SESSION_DATA, Topic.SESSION_COMPLETE)),
+        *(("central", topic) for topic in (Topic.RESPONSES, Topic.DEAD_LETTERS)),
+    }
+    for topic in Topic:
+        publish(broker.bootstrap, topic, b"x")
+    assert {topic for topic in Topic if may_read(world, "driver", topic)} == {Topic.RESPONSES}
+    assert {topic for topic in Topic if may_read(world, "engine", topic)} == set()
+    told = "".join(program.log + program.output for program in world.programs)
+    assert not [password for password in USERS.values() if password in told]
+    assert "record_not_delivered" not in engine.log
+
+
+def test_a_wrong_password_is_said_and_not_waited_out(guarded: tuple[World, Broker]) -> None:
+    world, _ = guarded
+    for name in USERS:
+        write_settings(world.folder, name, "wrong", of=f"wrong-{name}")
+    wrong = {name: ("--kafka-config", f"wrong-{name}.properties") for name in USERS}
+    said = world.ask("ana", "list", *wrong["driver"], "--timeout", "25", code=3)
+    assert "refuses us" in said
+    assert "Authentication failed" in said
+    assert "--kafka-config" in said
+    engine = world.engine(*wrong["engine"])
+    eventually(lambda: count_of(engine, "kafka_refuses_us") == 1, f"Engine says so\n{engine.log}")
+    central = world.start("central-x", "central", "--port", "0", "--kafka", world.kafka, *wrong["central"])
+    eventually(lambda: "Authentication failed" in central.log, f"Central says so\n{central.log}")
+    assert (engine.process.poll(), central.process.poll()) == (None, None)
+
+
+@pytest.mark.parametrize("program", ["central", "engine", "driver"])
+def test_settings_that_do_not_work_end_a_program_with_one_sentence(world: World, program: str) -> None:
+    (world.folder / "wrong.properties").write_text("sasl.pasword=s3cret\n")
+    arguments = {"central": ("--port", "0"), "engine": (), "driver": ("ana", "list")}[program]
+    started = world.start(
+        program, program, *arguments, "--kafka", world.kafka, "--kafka-config", "wrong.properties"
+    )
+    assert started.wait() == 2, started.log
+    assert 'No such configuration property: "sasl.pasword"' in started.log
+    assert "Traceback" not in started.log
+    assert "s3cret" not in started.log
