@@ -41,6 +41,7 @@ from evcharge.logs import make_log
 from evcharge.monitor.console import MonitorCLI
 from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
+from evcharge.open_files import allow_open_files
 from evcharge.protocol.plain_text import one_line, printable
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
 from evcharge.running import (
@@ -60,6 +61,11 @@ if TYPE_CHECKING:
     from evcharge.storage.registry import Registry
 
 # What needs the database is imported where it is used: it takes longer to load than a driver's command to run.
+
+OTHER_FILES = 512
+"""Beside the connections of Monitors: database, Kafka, HTTP, and those that are just being turned away."""
+FILES_OF_A_CHARGE_POINT = 8
+"""In a fleet: three ends of connections, the Engine's port, its journal and lock."""
 
 app = typer.Typer(
     name="evcharge",
@@ -170,6 +176,18 @@ def central(
             metavar="FILE",
         ),
     ] = None,
+    max_connections: Annotated[
+        int, options.option("--max-connections", "Connections of Monitors, at most.", min=1, max=1_000_000)
+    ] = 20_000,
+    max_connections_per_address: Annotated[
+        int,
+        options.option(
+            "--max-connections-per-address",
+            "Of these from one address (IPv6: one /64 network), at most.",
+            min=1,
+            max=1_000_000,
+        ),
+    ] = 5_000,
     heartbeat_timeout: Annotated[
         float, options.seconds("--heartbeat-timeout", "Silence after which a Monitor is given up")
     ] = 90.0,
@@ -244,6 +262,8 @@ def central(
         http=options.http_address(http),
         tls=tls.server_context(tls_cert, tls_key, tls_client_ca),
         http_tls=tls.server_context(http_tls_cert, http_tls_key, options="--http-tls"),
+        max_connections=_connections_allowed(max_connections, log),
+        max_connections_per_address=max_connections_per_address,
     )
 
     async def program(stop: asyncio.Event) -> int:
@@ -265,6 +285,16 @@ def central(
         return 0
 
     _run(program)
+
+
+def _connections_allowed(wanted: int, log: FilteringBoundLogger) -> int:
+    """As many as were wanted, or as the machine lets us have open."""
+    files = allow_open_files(wanted + OTHER_FILES)
+    allowed = max(1, files - OTHER_FILES)
+    if allowed < wanted:
+        reason = f"the machine allows {files} open files (ulimit -Hn), so there can be {allowed} connections"
+        log.warning("open_files_limited", wanted=wanted, reason=reason)
+    return min(wanted, allowed)
 
 
 def _announce(program: str, port: int, port_file: Path | None) -> None:
@@ -546,6 +576,12 @@ def fleet(
         )
         tracer = _trace(trace)
         publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-fleet", tracer, log)
+        wanted_files = count * FILES_OF_A_CHARGE_POINT + OTHER_FILES
+        files = allow_open_files(wanted_files)
+        if files < wanted_files:
+            enough_for = max(0, files - OTHER_FILES) // FILES_OF_A_CHARGE_POINT
+            reason = f"the machine allows {files} open files (ulimit -Hn), enough for {enough_for} charge points"
+            log.warning("open_files_limited", wanted=wanted_files, reason=reason)
         typer.echo(f"{count} charge points for Central at {central.host}:{central.port}")
         try:
             await Fleet(fleet_ids(prefix, count), config, publisher, log, tracer).run(stop)

@@ -20,6 +20,7 @@
         ├── LineTooLong            line_too_long           (closes the connection)
         ├── TlsRequired            tls_required            (closes the connection)
         ├── TlsFailed              tls_failed              (closes the connection)
+        ├── TooManyConnections     too_many_connections    (closes the connection)
         ├── NotAuthenticated       not_authenticated
         ├── AuthenticationFailed   authentication_failed   (closes the connection)
         ├── TooManyFailures        too_many_failures       (closes the connection)
@@ -130,6 +131,10 @@ class TlsRequired(WireError):
 
 class TlsFailed(WireError):
     code = "tls_failed"
+
+
+class TooManyConnections(WireError):
+    code = "too_many_connections"
 
 
 class NotAuthenticated(WireError):

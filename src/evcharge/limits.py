@@ -73,19 +73,35 @@ class Places:
         self._in_all = in_all
         self._each = each
         self._taken: Counter[Hashable] = Counter()
+        self._all = 0
+
+    def take(self, who: Hashable) -> bool:
+        """Whether there was a place, which is this one's until it leaves."""
+        if self._taken[who] >= self._each or self._all >= self._in_all:
+            self._forget_if_gone(who)
+            return False
+        self._taken[who] += 1
+        self._all += 1
+        return True
+
+    def leave(self, who: Hashable) -> None:
+        self._taken[who] -= 1
+        self._all -= 1
+        self._forget_if_gone(who)
+
+    def _forget_if_gone(self, who: Hashable) -> None:
+        if not self._taken[who]:
+            del self._taken[who]
 
     @contextmanager
     def taken(self, who: Hashable) -> Iterator[bool]:
-        """Whether there was a place, which is this one's until the end of the block."""
-        if self._taken[who] >= self._each or self._taken.total() >= self._in_all:
-            yield False
-            return
-        self._taken[who] += 1
+        """The same until the end of the block."""
+        there = self.take(who)
         try:
-            yield True
+            yield there
         finally:
-            self._taken[who] -= 1
-            self._taken += Counter()  # forgets those who have none
+            if there:
+                self.leave(who)
 
 
 def network_of(host: str) -> str:

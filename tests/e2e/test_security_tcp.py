@@ -7,7 +7,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,12 @@ def test_a_charge_over_tls_with_client_certificates(world: World, authority: Aut
     world.until_status("BAY_1:2", "ACTIVE")
     as_ana = ("--key", key_of(world, "ana", "drivers"))
     assert world.ask("ana", "charge", "BAY_1:2", "--energy", "0.1", "--wait", *as_ana)["energy_wh"] == 100
+
+    for name in ("monitor", "central"):
+        traced = (world.folder / f"{name}.trace").read_text()
+        assert '"type":"auth_request"' in traced
+        assert '"key":"***"' in traced
+        assert key not in traced
 
     other = files(authority.issue("other", common_name="BAY_1:3"))
     thief = world.monitor("BAY_1:2", world.engine(name="e2").port, central.port, *trusts, *other, name="thief")
@@ -197,3 +203,33 @@ def test_a_monitor_with_a_wrong_key_holds_back(world: World) -> None:
     eventually(lambda: "too many failures to authenticate" in monitor.log, monitor.log)
     told = [line for line in monitor.log.splitlines() if "central_refuses_charge_point" in line]
     assert any("there is no charge point CP001, or its key is another" in line for line in told)
+
+
+# Crowds
+
+
+def test_an_address_with_too_many_connections_holds_up_no_other(world: World) -> None:
+    central = world.central("--max-connections-per-address", "3")
+    with calling(central.port), calling(central.port), calling(central.port):
+        with calling(central.port) as fourth:
+            assert fourth.hear()["code"] == "too_many_connections"
+            assert fourth.hear() == {}
+        with calling(central.port, "127.0.0.2") as other:
+            assert other.ask("auth_request", cp_id="CP001", key="")["accepted"]
+    world.charge_point("CP002", central)
+    assert errors_counted(world, central, "too_many_connections") >= 1
+
+
+def test_an_engine_takes_no_crowd_and_warns_when_others_can_reach_it(world: World) -> None:
+    engine = world.engine("--host", "0.0.0.0")
+    assert "engine_exposed" in engine.log
+    with ExitStack() as crowd:
+        for _ in range(17):
+            crowd.enter_context(calling(engine.port))
+        with calling(engine.port) as late:
+            assert late.hear()["code"] == "too_many_connections"
+    silent = world.engine(name="local")
+    assert "engine_exposed" not in silent.log
+    with calling(silent.port) as nobody:
+        assert nobody.hear()["code"] == "not_registered"
+        assert nobody.hear() == {}

@@ -47,7 +47,7 @@ from evcharge.domain.decisions import (
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.errors import DatabaseUnusable, KafkaUnusable, WireError
-from evcharge.limits import network_of
+from evcharge.limits import Places, network_of
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     ChargeCompletionResponse,
@@ -95,6 +95,11 @@ class CentralConfig:
     http: Address | None
     tls: ssl.SSLContext | None = None
     http_tls: ssl.SSLContext | None = None
+    max_connections: int = 20_000
+    max_connections_per_address: int = 5_000
+
+    def places(self) -> Places:
+        return Places(self.max_connections, self.max_connections_per_address)
 
 
 class Central:
@@ -135,7 +140,9 @@ class Central:
                     config.policy, self._store.charge_points(), self._store.open_sessions(), now
                 )
                 self.board = Board(lambda: self._inbox.put(Look()), self._seen(now))
-                server = await serve(self, config.host, config.port, self._trace, tls=config.tls)
+                server = await serve(
+                    self, config.host, config.port, self._trace, tls=config.tls, places=config.places()
+                )
                 await self._serve(server, stop, on_listening)
             finally:
                 self._store.close()

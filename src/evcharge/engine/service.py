@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -15,6 +16,7 @@ from evcharge import clock
 from evcharge.engine.charger import FINAL_REFUSALS, Charger, ChargerConfig
 from evcharge.engine.journal import Journal
 from evcharge.errors import ConnectionReplaced, EvchargeError, NotRegistered, UsageError, WireError
+from evcharge.limits import Places
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     ChargeCompletion,
@@ -32,6 +34,9 @@ from evcharge.transport.tcp import Link, port_of, serve
 from evcharge.transport.trace import Trace
 
 ANSWER_TIMEOUT_S = 10.0
+INIT_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 17
+"""The Monitor's, and those that have not said yet who they are."""
 
 
 class RecordSink(Protocol):
@@ -69,7 +74,14 @@ class Engine:
 
     async def run(self, stop: asyncio.Event, on_listening: Callable[[int], None]) -> None:
         """Serve one Monitor until `stop`, which ends a charge that still runs."""
-        server = await serve(self, self.config.host, self.config.port, self._trace)
+        places = Places(MAX_CONNECTIONS, MAX_CONNECTIONS)
+        server = await serve(self, self.config.host, self.config.port, self._trace, places=places)
+        if any(not ip_address(address.getsockname()[0]).is_loopback for address in server.sockets):
+            self._log.warning(
+                "engine_exposed",
+                host=self.config.host,
+                reason="the link to the Monitor is neither encrypted nor authenticated; bind it to 127.0.0.1",
+            )
         port = port_of(server)
         self._log.info("engine_listening", address=f"{self.config.host}:{port}")
         on_listening(port)
@@ -97,6 +109,11 @@ class Engine:
 
     def link_opened(self, link: Link) -> None:
         self._log.info("monitor_came", peer=link.peer)
+        asyncio.get_running_loop().call_later(INIT_TIMEOUT_S, self._check_identified, link)
+
+    def _check_identified(self, link: Link) -> None:
+        if link is not self._link:
+            link.close(NotRegistered(f"no good init_cp_id came within {INIT_TIMEOUT_S:g} s"))
 
     def link_received(self, link: Link, message: Message) -> None:
         if isinstance(message, InitCpId):

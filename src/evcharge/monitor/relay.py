@@ -21,6 +21,7 @@ from evcharge.errors import (
     InvalidField,
     PeerSilent,
     TlsRequired,
+    TooManyConnections,
     TooManyFailures,
     UsageError,
     WireError,
@@ -58,7 +59,7 @@ UNHEALTHY = "unhealthy"
 MAX_WAITING_READINGS = 10_000
 TRANSITIONS_KEPT = 20
 HEARTBEATS_MISSED = 3
-AT_THE_DOOR = {TlsRequired.code, TooManyFailures.code}
+AT_THE_DOOR = {TlsRequired.code, TooManyConnections.code, TooManyFailures.code}
 """What Central says to connections that it does not let in."""
 
 

@@ -14,7 +14,17 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.errors import AddressInUse, BadJson, LineTooLong, PeerTooSlow, TlsFailed, TlsRequired, WireError
+from evcharge.errors import (
+    AddressInUse,
+    BadJson,
+    LineTooLong,
+    PeerTooSlow,
+    TlsFailed,
+    TlsRequired,
+    TooManyConnections,
+    WireError,
+)
+from evcharge.limits import Places, network_of
 from evcharge.protocol import messages
 from evcharge.protocol.lines import LineParser
 from evcharge.protocol.messages import Message, Undecodable
@@ -49,7 +59,15 @@ class LinkHandler(Protocol):
 class Link(asyncio.Protocol):
     """One connection. Bad messages are answered here, with an `error_response`, and harm no later one."""
 
-    def __init__(self, handler: LinkHandler, trace: Trace | None, tls: TlsEnd | None = None) -> None:
+    def __init__(
+        self,
+        handler: LinkHandler,
+        trace: Trace | None,
+        tls: TlsEnd | None = None,
+        places: Places | None = None,
+    ) -> None:
+        self._places = places
+        self._has_place = False
         self._handler = handler
         self._trace = trace
         self._tls = tls
@@ -72,6 +90,14 @@ class Link(asyncio.Protocol):
                 self.peer = str(Address(host, port))
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._places is not None:
+            self._has_place = self._places.take(network_of(self.host))
+            if not self._has_place:
+                error = TooManyConnections(
+                    f"there are too many connections, in all or from {self.host}; try later"
+                )
+                self._fail(error, _in_plain(error))
+                return
         if self._tls is None:
             self._open()
             return
@@ -121,7 +147,7 @@ class Link(asyncio.Protocol):
         return plain
 
     def _fail(self, error: WireError, last_words: bytes = b"") -> None:
-        """There is no TLS, or no longer."""
+        """There is no place, no TLS, or no longer."""
         if self._transport is None or self._closing_reason is not None:
             return
         self._failure = error
@@ -136,6 +162,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._places is not None and self._has_place:
+            self._places.leave(network_of(self.host))
         if self._patience is not None:
             self._patience.cancel()
         if self._closing_reason is None:
@@ -240,12 +268,13 @@ async def serve(
     trace: Trace | None,
     *,
     tls: ssl.SSLContext | None = None,
+    places: Places | None = None,
     backlog: int = 4096,
 ) -> asyncio.Server:
     """Listen on `host:port`, one handler for all links; raises `AddressInUse`."""
 
     def link() -> Link:
-        return Link(handler, trace, TlsEnd(tls, None) if tls is not None else None)
+        return Link(handler, trace, TlsEnd(tls, None) if tls is not None else None, places)
 
     loop = asyncio.get_running_loop()
     try:

@@ -36,6 +36,7 @@ from evcharge.errors import (
     ReconnectRequested,
     WireError,
 )
+from evcharge.limits import Places
 from evcharge.protocol import messages
 from evcharge.protocol.messages import HeartbeatResponse, encode, new_id
 from evcharge.transport.tcp import MAX_UNSENT_BYTES, Address, Backoff, serve
@@ -296,6 +297,31 @@ def test_a_slow_reader_is_not_dropped_below_the_limit(run: Run[None]) -> None:
             for _ in range(MAX_UNSENT_BYTES // size):
                 await reader.readexactly(size)
             assert central.links[0].is_open
+
+    run(scenario())
+
+
+# Places
+
+
+def test_one_connection_too_many_is_told_so_and_its_place_comes_back(run: Run[None]) -> None:
+    async def scenario() -> None:
+        central = Recorder(answer_beats)
+        async with serving(central, places=Places(2, 2)) as port, raw_client(port) as first:
+            async with raw_client(port) as second:
+                await central.until(lambda: len(central.links) == 2)
+                async with raw_client(port) as (reader, writer):
+                    writer.write(encode(beat()) + b"\n")
+                    assert (await read_message(reader))["code"] == "too_many_connections"
+                    assert await reader.read() == b""
+                await central.until(lambda: central.failed)
+                for reader, writer in (first, second):
+                    writer.write(encode(beat()) + b"\n")
+                    assert (await read_message(reader))["type"] == "heartbeat_response"
+            await central.until(lambda: central.closed)
+            async with raw_client(port) as (reader, writer):
+                writer.write(encode(beat()) + b"\n")
+                assert (await read_message(reader))["type"] == "heartbeat_response"
 
     run(scenario())
 
