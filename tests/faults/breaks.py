@@ -176,11 +176,7 @@ BREAKS = {
         ),
         Break("freeze-driver", "driver", _freeze_driver),
         Break("freeze-broker", "kafka", _freeze_broker, LONGER_THAN_A_TIMEOUT),
-        *(
-            Break(f"{harm}-{wire}", wire, _harm(wire, do), long=harm == "half-open" and "kafka" in wire)
-            for wire in WIRES
-            for harm, do in HARMS.items()
-        ),
+        *(Break(f"{harm}-{wire}", wire, _harm(wire, do)) for wire in WIRES for harm, do in HARMS.items()),
         *(
             Break(f"{harm}-{wire}", wire, _harm(wire, do))
             for wire in ("monitor-central", "monitor-engine")

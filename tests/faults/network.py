@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confluent_kafka import Producer
 from harness import Program, World, eventually
 from machine import Clock, SmallDisk
 from proxy import Proxy
-from records import ends
+from records import ends, producer
 
 from kafka_broker import Broker, free_port
 
@@ -106,7 +105,7 @@ class Network:
         self.cp_ids: list[str] = []
         self.meters: list[str] = []
         """The traces of those who meter."""
-        self.hand = Producer({"bootstrap.servers": self.kafka.broker.bootstrap})
+        self.hand = producer(self.kafka.broker.bootstrap)
         """For what the test itself says."""
         self.begun = ends(self.kafka.broker.bootstrap)
         self.disks = {name: SmallDisk(self.folder / name) for name in DISKS if name in self.hits}

@@ -1,6 +1,7 @@
 """What the tests themselves read from Kafka, and write to it."""
 
 import json
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +12,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 RESPONSES = "driver_responses"
 METERS = ("charging_session_data", "charging_session_complete")
 REQUESTS = ("driver_charge_requests", "driver_stop_requests")
+
+# That a broker which was killed cannot be reached is nothing to tell.
+_quiet = logging.getLogger("evcharge.librdkafka")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
 
 Places = dict[tuple[str, int], int]
 """An offset, by topic and partition."""
@@ -45,11 +51,15 @@ def since(bootstrap: str, begun: Places, *topics: str) -> list[tuple[str, Any]]:
 
 def publish(bootstrap: str, records: list[tuple[str, str, dict[str, Any]]]) -> None:
     """Topic, key and message of each."""
-    producer = Producer({"bootstrap.servers": bootstrap})
+    sender = producer(bootstrap)
     for topic, key, message in records:
-        producer.produce(topic, json.dumps(message).encode(), key)
-        producer.poll(0)
-    assert producer.flush(20) == 0
+        sender.produce(topic, json.dumps(message).encode(), key)
+        sender.poll(0)
+    assert sender.flush(20) == 0
+
+
+def producer(bootstrap: str) -> Producer:
+    return Producer({"bootstrap.servers": bootstrap, "logger": _quiet})
 
 
 def say_again(bootstrap: str, begun: Places, prefix: str, rng: random.Random) -> None:

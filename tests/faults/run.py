@@ -223,53 +223,29 @@ def _unsettled(network: Network) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0] + ".")
-    parser.add_argument("--runs", type=int, default=20, help="how many networks to break (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, help="of the first run, each next is one more; without it, a random one"
-    )
-    parser.add_argument(
-        "--breaks", help="these, with commas between, in each run; without it, the seed draws them"
-    )
-    parser.add_argument("--short", action="store_true", help="without the breaks that take a minute or more")
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the files of every run, not of those alone that fail"
-    )
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where to append them (default: %(default)s)"
-    )
-    arguments = parser.parse_args()
-    names = arguments.breaks.split(",") if arguments.breaks else []
-    unknown = set(names) - BREAKS.keys() - CROWDS.keys()
-    if unknown:
-        parser.error(f"there is no break {', '.join(sorted(unknown))}; there are {', '.join([*BREAKS, *CROWDS])}")
-    if len(names) > 1 and CROWDS.keys() & set(names):
-        parser.error("a crowd is broken by itself alone")
+    arguments = _arguments()
     first = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**31)
-    folder = Path(tempfile.mkdtemp(prefix="evcharge-faults-"))
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    kafka = Kafka(folder / "kafka")
     table = possible(long=not arguments.short)
+    folder = Path(tempfile.mkdtemp(prefix="evcharge-faults-"))
+    kafka = Kafka(folder / "kafka")
     verdicts: Counter[tuple[str, bool]] = Counter()
     try:
         for seed in range(first, first + arguments.runs):
             place = folder / str(seed)
             place.mkdir()
-            these = names or drawn(seed, table)
-            if these[0] in CROWDS:
-                result = run_crowd(seed, CROWDS[these[0]], kafka, place)
+            names = arguments.breaks or drawn(seed, table)
+            if names[0] in CROWDS:
+                result = run_crowd(seed, CROWDS[names[0]], kafka, place)
             else:
-                result = run(seed, [BREAKS[name] for name in these], kafka, place, LONG)
+                result = run(seed, [BREAKS[name] for name in names], kafka, place, LONG)
             with arguments.results.open("a") as results:
                 results.write(json.dumps(asdict(result)) + "\n")
             print(result.line(), flush=True)
             verdicts.update((name, not result.wrong) for name in result.breaks)
             if result.wrong:
                 print(*(f"    {sentence}" for sentence in result.wrong), sep="\n")
-                names = ",".join(result.breaks)
-                print(
-                    f"    again: make faults RUNS=1 SEED={seed} BREAKS={names}\n    its files: {place}", flush=True
-                )
+                print(f"    again: make faults RUNS=1 SEED={seed} BREAKS={','.join(names)}")
+                print(f"    its files: {place}", flush=True)
             elif not arguments.keep:
                 shutil.rmtree(place)
     finally:
@@ -278,11 +254,35 @@ def main() -> int:
     for name in (*BREAKS, *CROWDS):
         good, bad = verdicts[name, True], verdicts[name, False]
         if good + bad:
-            print(f"{name:<28} {good + bad:>4} runs {bad:>4} wrong")
+            print(f"{name:<30} {good + bad:>4} runs {bad:>4} wrong")
     failed = any(not good for _, good in verdicts)
     if not failed and not arguments.keep:
         shutil.rmtree(folder)
     return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0] + ".")
+    add = parser.add_argument
+    add("--runs", type=int, default=20, help="how many networks to break (default: %(default)s)")
+    add("--seed", type=int, help="of the first run, each next is one more; without it, a random one")
+    add("--breaks", type=_breaks, help="these, with commas between, in each run; without it, the seed draws them")
+    add("--short", action="store_true", help="without those that take a minute or more")
+    add("--keep", action="store_true", help="keep the files of every run, not of those alone that fail")
+    add("--results", type=Path, default=RESULTS, help="where to append them (default: %(default)s)")
+    arguments = parser.parse_args()
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def _breaks(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - BREAKS.keys() - CROWDS.keys()):
+        known = ", ".join([*BREAKS, *CROWDS])
+        raise argparse.ArgumentTypeError(f"there is no break {', '.join(unknown)}; there are {known}")
+    if len(names) > 1 and CROWDS.keys() & set(names):
+        raise argparse.ArgumentTypeError("a crowd is broken by itself alone")
+    return names
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ def _settings(kafka: KafkaAccess, client_id: str, error_cb: Callable[[KafkaError
         "error_cb": error_cb,
         "logger": _quiet,
         "reconnect.backoff.max.ms": 2000,
+        # A connection that died without a word is given up after this, not after librdkafka's 60 s.
+        "socket.timeout.ms": 10_000,
+        "socket.keepalive.enable": True,
         "topic.metadata.refresh.interval.ms": 30_000,
     }
 
