@@ -29,6 +29,9 @@ from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
 
 POLL_S = 0.1
+CLOSE_S = 2.0
+LEAVE_POLL_S = 0.5
+"""librdkafka waits by the wall clock: if that is set back by an hour, a poll lasts an hour. We end without it."""
 BATCH_RECORDS = 1000
 QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
@@ -186,10 +189,10 @@ class Publisher:
         while not self._stopping.is_set():
             self._producer.poll(POLL_S)
 
-    def close(self, timeout_s: float = 2.0) -> int:
+    def close(self, timeout_s: float = CLOSE_S) -> int:
         """Deliver what is queued; the number of records that the broker did not take in time."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(LEAVE_POLL_S)
         return int(self._producer.flush(timeout_s))
 
 
@@ -344,7 +347,7 @@ class Subscriber:
                 continue
             records = [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
             batch = [received for record in records if (received := self._received(record)) is not None]
-            if batch:
+            if batch and not self._stopping.is_set():
                 self._watch.worked()
                 self._on_batch(batch)
 
@@ -417,11 +420,19 @@ class Subscriber:
         """No batch comes after this returns."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(LEAVE_POLL_S)
 
     def close(self) -> None:
         """Stop, and write down how far this group has come, if the broker is there to take it."""
         self.stop_reading()
+        if self._thread.is_alive():
+            return  # In a poll that lasts; what was not committed is read again, which changes nothing.
+        # In a thread, which is left if a broker that is silent holds it up.
+        closing = threading.Thread(target=self._close, name="kafka-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+
+    def _close(self) -> None:
         try:
             self._commit_pending(asynchronous=False)
         except KafkaException as problem:
