@@ -205,7 +205,9 @@ class Proxy:
         await asyncio.gather(*pumps, return_exceptions=True)
         self._tasks.difference_update(pumps)
         self._connections.discard(connection)
-        connection.reset()
+        # Not reset, which would take away what is still on its way.
+        for each in connection.writers:
+            each.close()
 
     async def _pump(
         self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
