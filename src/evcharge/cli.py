@@ -188,6 +188,15 @@ def central(
             max=1_000_000,
         ),
     ] = 5_000,
+    max_messages_per_second: Annotated[
+        float,
+        options.option(
+            "--max-messages-per-second",
+            "Of one connection, in the long run; whoever sends more is read more slowly.",
+            min=1,
+            max=1_000_000,
+        ),
+    ] = 100.0,
     heartbeat_timeout: Annotated[
         float, options.seconds("--heartbeat-timeout", "Silence after which a Monitor is given up")
     ] = 90.0,
@@ -264,6 +273,7 @@ def central(
         http_tls=tls.server_context(http_tls_cert, http_tls_key, options="--http-tls"),
         max_connections=_connections_allowed(max_connections, log),
         max_connections_per_address=max_connections_per_address,
+        max_messages_per_s=max_messages_per_second,
     )
 
     async def program(stop: asyncio.Event) -> int:

@@ -20,6 +20,7 @@
         ├── LineTooLong            line_too_long           (closes the connection)
         ├── TlsRequired            tls_required            (closes the connection)
         ├── TlsFailed              tls_failed              (closes the connection)
+        ├── TooManyMessages        too_many_messages
         ├── TooManyConnections     too_many_connections    (closes the connection)
         ├── NotAuthenticated       not_authenticated
         ├── AuthenticationFailed   authentication_failed   (closes the connection)
@@ -131,6 +132,10 @@ class TlsRequired(WireError):
 
 class TlsFailed(WireError):
     code = "tls_failed"
+
+
+class TooManyMessages(WireError):
+    code = "too_many_messages"
 
 
 class TooManyConnections(WireError):

@@ -33,6 +33,23 @@ class Rate:
         return 0.0 if admitted else (1 - left) / self._per_s
 
 
+class Allowance:
+    """A token bucket for one who is read first and held back after."""
+
+    __slots__ = ("_burst", "_left", "_per_s", "_since_s")
+
+    def __init__(self, per_s: float, burst: int, now_s: float) -> None:
+        self._per_s = per_s
+        self._burst = self._left = float(burst)
+        self._since_s = now_s
+
+    def spend(self, number: int, now_s: float) -> float:
+        """0 while there is some left; else the time until there is enough again for a second."""
+        self._left = min(self._burst, self._left + (now_s - self._since_s) * self._per_s) - number
+        self._since_s = now_s
+        return 0.0 if self._left >= 0 else (min(self._per_s, self._burst) - self._left) / self._per_s
+
+
 class Failures:
     """Who has failed `free` times in a row waits a second, and twice as long after each further failure.
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evcharge.limits import Failures, Places, Rate, network_of
+from evcharge.limits import Allowance, Failures, Places, Rate, network_of
 
 STEPS = st.lists(st.floats(0, 3), max_size=60)
 
@@ -28,6 +28,25 @@ def test_who_waits_as_long_as_told_is_admitted(steps: list[float]) -> None:
             pass
         now_s += wait_s + 1e-9
         assert rate.wait_s("a", now_s) == 0
+
+
+def test_an_allowance_is_spent_at_once_and_comes_back_with_time() -> None:
+    allowance = Allowance(per_s=10, burst=100, now_s=0.0)
+    assert allowance.spend(100, 0.0) == 0
+    assert allowance.spend(5, 0.0) == pytest.approx(1.5), "until ten are there"
+    assert allowance.spend(10, 1.5) == 0
+    assert allowance.spend(100, 1000.0) == 0, "never more than the burst"
+    assert allowance.spend(1, 1000.0) > 0
+
+
+@given(STEPS, st.integers(1, 20))
+def test_in_the_long_run_an_allowance_keeps_its_rate(steps: list[float], at_once: int) -> None:
+    allowance, now_s, spent = Allowance(per_s=2, burst=5, now_s=0.0), 0.0, 0
+    for step_s in steps:
+        now_s += step_s
+        spent += at_once
+        now_s += allowance.spend(at_once, now_s)
+        assert spent <= 5 + at_once + 2 * now_s + 1e-6
 
 
 def test_one_who_asks_too_much_costs_no_other() -> None:

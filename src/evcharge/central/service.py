@@ -11,7 +11,7 @@ import math
 import socket
 import ssl
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ from evcharge.domain.decisions import (
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.errors import DatabaseUnusable, KafkaUnusable, WireError
-from evcharge.limits import Places, network_of
+from evcharge.limits import Allowance, Places, network_of
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     ChargeCompletionResponse,
@@ -74,6 +74,9 @@ from evcharge.transport.trace import Trace
 LOOK_AT_TOPICS_EVERY_S = 5.0
 KAFKA_BATCHES_IN_HAND = 4
 MAX_WAITING = 50_000
+MAX_WAITING_OF_ONE = 1_000
+MESSAGES_AT_ONCE = 20_000
+"""From one connection: a Monitor that is back has up to 10,000 readings to pass on."""
 RETRY_S = 1.0
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
@@ -97,6 +100,7 @@ class CentralConfig:
     http_tls: ssl.SSLContext | None = None
     max_connections: int = 20_000
     max_connections_per_address: int = 5_000
+    max_messages_per_s: float = 100.0
 
     def places(self) -> Places:
         return Places(self.max_connections, self.max_connections_per_address)
@@ -113,7 +117,9 @@ class Central:
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Link] = {}
         self._connections: dict[Link, int] = {}
-        self._paused: set[Link] = set()
+        self._paused: set[int] = set()
+        self._waiting: Counter[int] = Counter()
+        """connection -> its messages in the inbox."""
         self._connection_numbers = itertools.count(1)
         self._offsets = OffsetTracker()
         self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
@@ -141,7 +147,13 @@ class Central:
                 )
                 self.board = Board(lambda: self._inbox.put(Look()), self._seen(now))
                 server = await serve(
-                    self, config.host, config.port, self._trace, tls=config.tls, places=config.places()
+                    self,
+                    config.host,
+                    config.port,
+                    self._trace,
+                    tls=config.tls,
+                    places=config.places(),
+                    allowance=lambda: Allowance(config.max_messages_per_s, MESSAGES_AT_ONCE, self._loop.time()),
                 )
                 await self._serve(server, stop, on_listening)
             finally:
@@ -281,15 +293,22 @@ class Central:
         self._inbox.put(MonitorCame(connection, link.certified, network_of(link.host)))
 
     def link_received(self, link: Link, message: Message) -> None:
-        waiting = self._inbox.put(FromMonitor(self._connections[link], message))
-        if waiting > MAX_WAITING:
+        connection = self._connections[link]
+        self._waiting[connection] += 1
+        waiting = self._inbox.put(FromMonitor(connection, message))
+        if waiting > MAX_WAITING or self._waiting[connection] > MAX_WAITING_OF_ONE:
             # The worker cannot keep up (its disk is full, say): let TCP hold the senders back.
             link.pause()
-            self._paused.add(link)
+            self._paused.add(connection)
 
-    def _resume_links(self) -> None:
-        while self._paused:
-            self._paused.pop().resume()
+    def _take_note_of_handled(self, handled: Counter[int]) -> None:
+        """So many messages of each connection have left the inbox."""
+        self._waiting -= handled & self._waiting  # A connection may have gone meanwhile.
+        if len(self._inbox) > MAX_WAITING // 2:
+            return
+        for connection in [c for c in self._paused if self._waiting[c] <= MAX_WAITING_OF_ONE // 2]:
+            self._paused.discard(connection)
+            self._links[connection].resume()
 
     def link_failed(self, link: Link, error: WireError) -> None:
         self.link_garbled(link, error)
@@ -299,8 +318,9 @@ class Central:
         self._warn("bad_message", (link.host, error.code), peer=link.peer, code=error.code, reason=str(error))
 
     def link_closed(self, link: Link, reason: str) -> None:
-        self._paused.discard(link)
         connection = self._connections.pop(link)
+        self._paused.discard(connection)
+        self._waiting.pop(connection, None)
         del self._links[connection]
         self._inbox.put(MonitorGone(connection, reason))
 
@@ -377,8 +397,9 @@ class Central:
             self._handle(inputs, receipts_sent, offsets, rejects)
             if looked_for:
                 self._loop.call_soon_threadsafe(self.board.take, self._seen(self._now()))
-            if self._paused and len(self._inbox) < MAX_WAITING // 2:
-                self._loop.call_soon_threadsafe(self._resume_links)
+            handled = Counter(item.connection for item in inputs if isinstance(item, FromMonitor))
+            if handled or self._paused:
+                self._loop.call_soon_threadsafe(self._take_note_of_handled, handled)
 
     def _seen(self, now: Instant) -> Changes:
         """What has changed since this was last asked."""

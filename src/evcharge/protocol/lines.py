@@ -14,6 +14,8 @@ class LineParser:
         self._buffer = bytearray()
         self._searched = 0
         self._eof = False
+        self.lines = 0
+        """That have been read, the empty ones too."""
 
     def receive_data(self, data: bytes) -> None:
         self._buffer += data
@@ -38,6 +40,7 @@ class LineParser:
             frame = bytes(self._buffer[:end]).strip()
             del self._buffer[: end + 1]
             self._searched = 0
+            self.lines += 1
             if frame:
                 return frame
 

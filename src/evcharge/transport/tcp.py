@@ -22,9 +22,10 @@ from evcharge.errors import (
     TlsFailed,
     TlsRequired,
     TooManyConnections,
+    TooManyMessages,
     WireError,
 )
-from evcharge.limits import Places, network_of
+from evcharge.limits import Allowance, Places, network_of
 from evcharge.protocol import messages
 from evcharge.protocol.lines import LineParser
 from evcharge.protocol.messages import Message, Undecodable
@@ -38,6 +39,7 @@ HANDSHAKE_TIMEOUT_S = 10.0
 PEER_CLOSED = "the peer closed the connection"
 CLIENT_HELLO = b"\x16\x03"
 MANY_ATTEMPTS = 30
+TELL_OF_RATE_EVERY_S = 60.0
 
 
 class LinkHandler(Protocol):
@@ -65,7 +67,11 @@ class Link(asyncio.Protocol):
         trace: Trace | None,
         tls: TlsEnd | None = None,
         places: Places | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        self._allowance = allowance
+        self._next_told_s = 0.0
+        self._over_rate = self._paused = False
         self._places = places
         self._has_place = False
         self._handler = handler
@@ -174,6 +180,40 @@ class Link(asyncio.Protocol):
             self._handler.link_failed(self, self._failure or TlsFailed(f"no TLS: {self._closing_reason}"))
 
     def _take_frames(self) -> None:
+        before = self._parser.lines
+        self._take_all_frames()
+        if self._allowance is not None and self.is_open:
+            self._keep_to(self._allowance, self._parser.lines - before)
+
+    def _keep_to(self, allowance: Allowance, lines: int) -> None:
+        """Whoever sends more than it may is read more slowly; nothing is lost."""
+        loop = asyncio.get_running_loop()
+        wait_s = allowance.spend(lines, loop.time())
+        if wait_s == 0:
+            return
+        self._over_rate = True
+        self._read_if_allowed()
+        loop.call_later(wait_s, self._read_on)
+        error = TooManyMessages(f"{self.peer} sends more messages than it may, and is read more slowly")
+        self._handler.link_garbled(self, error)
+        if loop.time() >= self._next_told_s:
+            self._next_told_s = loop.time() + TELL_OF_RATE_EVERY_S
+            self.send(messages.error_response(error.code, str(error), None, clock.now()))
+
+    def _read_on(self) -> None:
+        self._over_rate = False
+        self._read_if_allowed()
+
+    def _read_if_allowed(self) -> None:
+        if self._transport is None:
+            return
+        wanted = not (self._paused or self._over_rate)
+        if wanted and not self._transport.is_reading():
+            self._transport.resume_reading()
+        elif not wanted and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def _take_all_frames(self) -> None:
         while self._closing_reason is None:
             try:
                 frame = self._parser.next_frame()
@@ -220,12 +260,12 @@ class Link(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more until `resume`; the peer's data waits in the sockets."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
+        self._paused = True
+        self._read_if_allowed()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_reading():
-            self._transport.resume_reading()
+        self._paused = False
+        self._read_if_allowed()
 
     def close(self, error: WireError | None = None) -> None:
         """End the link, after telling the peer why."""
@@ -269,12 +309,14 @@ async def serve(
     *,
     tls: ssl.SSLContext | None = None,
     places: Places | None = None,
+    allowance: Callable[[], Allowance] | None = None,
     backlog: int = 4096,
 ) -> asyncio.Server:
-    """Listen on `host:port`, one handler for all links; raises `AddressInUse`."""
+    """Listen on `host:port`, one handler for all links, an allowance for each; raises `AddressInUse`."""
 
     def link() -> Link:
-        return Link(handler, trace, TlsEnd(tls, None) if tls is not None else None, places)
+        end = TlsEnd(tls, None) if tls is not None else None
+        return Link(handler, trace, end, places, allowance() if allowance is not None else None)
 
     loop = asyncio.get_running_loop()
     try:
