@@ -17,7 +17,12 @@ from evcharge.central.http_door import REQUESTS_AT_ONCE
 def counted(operator: httpx.Client, status: int) -> float:
     """How many answers had this status."""
     name = f'evcharge_http_answers_total{{status="{status}"}} '
-    lines = operator.get("/metrics").text.splitlines()
+
+    def page() -> str | None:
+        answer = operator.get("/metrics")
+        return answer.text if answer.status_code == 200 else None
+
+    lines = eventually(page, "the rate admits us").splitlines()
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 

@@ -242,7 +242,7 @@ def test_nonsense_on_a_topic_harms_nobody_else(world: World) -> None:
     answer = wire.answer_to(stray)
     assert (answer["accepted"], answer["code"]) == (False, "unexpected_type")
     assert world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait")["energy_wh"] == 100
-    assert central.log.count('"bad_record"') == 3
+    assert central.log.count('"bad_record"') == 4
     central.signal(signal.SIGTERM)
     central.wait()
     assert '"bad_json": 2' in central.log
@@ -252,7 +252,9 @@ def test_keys_keep_strangers_out(world: World) -> None:
     add = world.start("add", "cp", "add", "CP001", "--db", "evcharge.db")
     assert add.wait() == 0
     key = add.output.strip()
-    assert world.start("add-driver", "drivers", "add", "ana", "--db", "evcharge.db").wait() == 0
+    add_driver = world.start("add-driver", "drivers", "add", "ana", "--db", "evcharge.db")
+    assert add_driver.wait() == 0
+    drivers_key = add_driver.output.strip()
     central = world.central(open_registration=False)
     engine = world.engine(*FAST)
     wrong = world.monitor("CP001", engine.port, central.port, "--key", "wrong", name="wrong")
@@ -264,7 +266,8 @@ def test_keys_keep_strangers_out(world: World) -> None:
     world.monitor("CP001", engine.port, central.port, "--key", key, name="right")
     world.until_status("CP001", "ACTIVE")
     assert "there is no driver bo" in world.ask("bo", "charge", "CP001", code=1)
-    assert world.ask("ana", "charge", "CP001", "--energy", "0.1", "--wait")["energy_wh"] == 100
+    charge = ("charge", "CP001", "--energy", "0.1", "--wait")
+    assert world.ask("ana", *charge, "--key", drivers_key)["energy_wh"] == 100
     assert key not in "".join(path.read_text() for path in world.folder.glob("*.trace"))
 
 
