@@ -147,6 +147,39 @@ def test_a_silent_monitor_is_given_up_within_its_time(world: World) -> None:
     world.until_status("CP001", "ACTIVE")
 
 
+def waits_s(*monitors: Program) -> list[int]:
+    """How long these Monitors stayed away because another had taken their place."""
+    lines = [json.loads(line) for monitor in monitors for line in monitor.log.splitlines()]
+    return [line["wait_s"] for line in lines if line["event"] == "gives_way"]
+
+
+def test_two_monitors_on_one_engine_disturb_no_charge_and_one_prevails(world: World) -> None:
+    central = world.central()
+    often = ("--reconnect-max", "2")
+    engine, first = world.charge_point("CP001", central, *often, engine=MEDIUM)
+    driver = world.driver("ana", "charge", "CP001", "--energy", "5", "--wait", "--json")
+    world.until_session("charging", least_wh=50)
+    second = world.monitor("CP001", engine.port, central.port, *often, name="second")
+    eventually(lambda: max(waits_s(first, second), default=0) >= 8, "one of them stays away longer and longer")
+    # The other has both links, and the charge that has been running all the time.
+    world.until_status("CP001", "CHARGING", deadline_s=8)
+    assert driver.wait() == 0
+    receipt = json.loads(driver.output)
+    assert (receipt["energy_wh"], receipt["status"]) == (metered_wh(engine), "completed")
+    assert receipt["energy_wh"] == 5000
+    assert len(receipts(world, str(uuid.UUID(receipt["session_id"])))) == 1
+
+
+def test_of_two_monitors_with_one_id_at_central_one_prevails(world: World) -> None:
+    central = world.central()
+    often = ("--reconnect-max", "2")
+    _, first = world.charge_point("CP001", central, *often)
+    other_engine = world.engine("--journal", "other", name="other_engine")
+    second = world.monitor("CP001", other_engine.port, central.port, *often, name="second")
+    eventually(lambda: max(waits_s(first, second), default=0) >= 8, "one of them stays away longer and longer")
+    world.until_status("CP001", "ACTIVE", deadline_s=8)
+
+
 def test_on_central_loss_stop(world: World) -> None:
     central = world.central()
     engine, _ = world.charge_point("CP001", central, "--on-central-loss", "stop", engine=SLOW)

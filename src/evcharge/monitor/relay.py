@@ -114,8 +114,8 @@ class EngineSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldBackEngine:
-    """Do not connect again soon."""
+class GiveWay:
+    """Another Monitor has our place. Leave it both links: one each would be a charge point that nobody serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ Action = (
     | CentralSettled
     | HoldBackCentral
     | EngineSettled
-    | HoldBackEngine
+    | GiveWay
     | Note
 )
 
@@ -204,6 +204,7 @@ class Relay:
     # Central
 
     def central_opened(self, now: Instant) -> list[Action]:
+        self._listen_again(now)
         self._central_open = True
         self._central_heard_s = now.monotonic_s
         request = AuthRequest(message_id=new_id(), timestamp=now.utc, cp_id=self.config.cp_id, key=self.config.key)
@@ -217,19 +218,30 @@ class Relay:
 
     def central_closed(self, reason: str, now: Instant) -> list[Action]:
         self._central_open = self._admitted = False
-        was_registered, self.registered = self.registered, False
-        actions = self._move_to(Status.DISCONNECTED, reason, now)
+        stop = self._stop_if_wanted(now)
+        self.registered = False
+        return [*self._move_to(Status.DISCONNECTED, reason, now), *stop]
+
+    def _give_way(self) -> list[Action]:
+        self._engine_heard_s = float("inf")  # Who does not listen cannot say that an Engine is silent.
+        return [GiveWay()]
+
+    def _listen_again(self, now: Instant) -> None:
+        self._engine_heard_s = min(self._engine_heard_s, now.monotonic_s)
+
+    def _stop_if_wanted(self, now: Instant) -> list[Action]:
+        """Central is lost: end the charge, if it is not to go on without."""
         session_id = self.account.session_id if self.account is not None else None
-        if was_registered and self.config.stop_on_central_loss and self.engine_ready and session_id is not None:
-            stop = StopChargingCommand(
-                message_id=derived_id(session_id, "central lost"),
-                timestamp=now.utc,
-                cp_id=self.config.cp_id,
-                session_id=session_id,
-                end_reason=EndReason.CENTRAL_LOST,
-            )
-            actions.append(ToEngine(stop))
-        return actions
+        if not (self.registered and self.config.stop_on_central_loss and self.engine_ready) or session_id is None:
+            return []
+        stop = StopChargingCommand(
+            message_id=derived_id(session_id, "central lost"),
+            timestamp=now.utc,
+            cp_id=self.config.cp_id,
+            session_id=session_id,
+            end_reason=EndReason.CENTRAL_LOST,
+        )
+        return [ToEngine(stop)]
 
     def central_received(self, message: Message, now: Instant) -> list[Action]:
         self._central_heard_s = now.monotonic_s
@@ -250,8 +262,7 @@ class Relay:
             case ErrorResponse():
                 note = Note("central_refuses", {"code": message.code, "reason": message.reason}, problem=True)
                 if message.code == ConnectionReplaced.code:
-                    # Another Monitor has our id. Two that both hurry back would throw each other out without end.
-                    return [note, HoldBackCentral()]
+                    return [note, *self._stop_if_wanted(now), *self._give_way()]
                 return [note, *self._pass_down(message)]
             case _:
                 error = messages.refusal(message, _FROM_CENTRAL)
@@ -330,6 +341,7 @@ class Relay:
     # Engine
 
     def engine_opened(self, now: Instant) -> list[Action]:
+        self._listen_again(now)
         self._engine_open = True
         self._engine_patience_from_s = now.monotonic_s
         self._init_id = new_id()
@@ -379,8 +391,7 @@ class Relay:
                 return self._ask_central(message, now)
             case ErrorResponse():
                 note = Note("engine_refuses", {"code": message.code, "reason": message.reason}, problem=True)
-                # Another Monitor has our Engine: as at Central's end.
-                return [note, HoldBackEngine()] if message.code == ConnectionReplaced.code else [note]
+                return [note, *self._give_way()] if message.code == ConnectionReplaced.code else [note]
             case _:
                 error = messages.refusal(message, _FROM_ENGINE)
                 return [ToEngine(messages.error_response(error.code, str(error), message.message_id, now))]

@@ -7,14 +7,15 @@ from structlog.typing import FilteringBoundLogger
 
 from evcharge.clock import Attention
 from evcharge.errors import ReconnectRequested
+from evcharge.monitor.giving_way import GivingWay
 from evcharge.monitor.relay import (
     Action,
     CentralSettled,
     DropCentral,
     DropEngine,
     EngineSettled,
+    GiveWay,
     HoldBackCentral,
-    HoldBackEngine,
     MonitorConfig,
     Note,
     Relay,
@@ -43,6 +44,7 @@ class Monitor:
         self._log = log
         self.now = attention.now
         self.relay = Relay(config, self.now())
+        self._giving_way = GivingWay(backoff.longest_s)
         self._engine_ready = asyncio.Event()
         self._wake = asyncio.Event()
         relay, now = self.relay, self.now
@@ -116,6 +118,12 @@ class Monitor:
             except TimeoutError:
                 self.do(self.relay.tick(self.now()))
 
+    def _give_way(self) -> None:
+        wait_s = self._giving_way.wait_s(self.now().monotonic_s)
+        self._log.warning("gives_way", cp_id=self.relay.config.cp_id, wait_s=round(wait_s))
+        self.engine.stay_away(wait_s)
+        self.central.stay_away(wait_s + min(ENGINE_HEAD_START_S, wait_s / 10))
+
     def do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
@@ -134,8 +142,8 @@ class Monitor:
                 case EngineSettled():
                     self.engine.settled()
                     self._engine_ready.set()
-                case HoldBackEngine():
-                    self.engine.hold_back()
+                case GiveWay():
+                    self._give_way()
                 case Note(event, fields, problem):
                     (self._log.warning if problem else self._log.info)(event, **fields)
         self._wake.set()

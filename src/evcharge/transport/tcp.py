@@ -394,6 +394,7 @@ class ConnectionManager:
         self._closed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._held_back = False
+        self._away_until_s = float("-inf")
         self._failure: WireError | None = None
         self._cause_told: str | None = None
         self.attempts = 0
@@ -404,6 +405,8 @@ class ConnectionManager:
         loop = asyncio.get_running_loop()
         host, port = self.address.host, self.address.port
         while True:
+            while (away_s := self._away_until_s - self._now_s()) > 0:
+                await self._pause(away_s)
             self._closed.clear()
             self._failure = None
             try:
@@ -419,10 +422,13 @@ class ConnectionManager:
                     self._log.warning("waiting_for_peer", peer=self.name, address=str(self.address), cause=cause)
                 self._on_failed_attempt(f"{self.name} cannot be reached at {self.address}: {cause}")
             self.attempts += 1
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.delay_s(random.random())):
-                    await self._hurry.wait()
-            self._hurry.clear()
+            await self._pause(self.delay_s(random.random()))
+
+    async def _pause(self, longest_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     def _new_link(self) -> Link:
         return Link(self, self._trace, TlsEnd(self._tls, self.address.host) if self._tls is not None else None)
@@ -440,6 +446,11 @@ class ConnectionManager:
         """Should the link break, the first wait is as long as any."""
         self._held_back = True
 
+    def stay_away(self, wait_s: float) -> None:
+        """Close the link, and open none for so long, unless somebody wants to `reconnect`."""
+        self._away_until_s = self._now_s() + wait_s
+        self.drop()
+
     def send(self, *batch: Message) -> bool:
         return self._link is not None and self._link.send(*batch)
 
@@ -450,6 +461,7 @@ class ConnectionManager:
 
     def reconnect(self, error: WireError) -> None:
         """Close the link, telling the peer why, or cut the wait for the next attempt short: connect now."""
+        self._away_until_s = float("-inf")
         self._hurry.set()
         self.drop(error)
 

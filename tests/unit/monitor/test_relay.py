@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evcharge.domain.faults import ENGINE_SILENT
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import TRANSITIONS, Status
@@ -28,8 +29,8 @@ from evcharge.monitor.relay import (
     DropEngine,
     EngineSettled,
     Exchange,
+    GiveWay,
     HoldBackCentral,
-    HoldBackEngine,
     MonitorConfig,
     Note,
     Relay,
@@ -446,22 +447,46 @@ def test_a_central_that_is_gone_is_not_dropped() -> None:
     assert of(bench.to_central(), HeartbeatRequest) == []
 
 
-def test_a_monitor_that_another_has_replaced_does_not_hurry_back() -> None:
-    bench = working()
-    bench.central(ErrorResponse(**bench.head(), code="connection_replaced", reason="CP001 has connected anew"))
-    actions = bench.took()
-    assert HoldBackCentral() in actions
-    assert [action for action in actions if isinstance(action, ToEngine)] == []
+def replaced(bench: Bench) -> ErrorResponse:
+    return ErrorResponse(**bench.head(), code="connection_replaced", reason="CP001 has connected anew")
 
 
-def test_a_monitor_that_another_has_replaced_at_the_engine_does_not_hurry_back_either() -> None:
+def test_a_monitor_that_another_has_replaced_gives_way_at_either_end() -> None:
+    at_central, at_the_engine = working(), working()
+    at_central.central(replaced(at_central))
+    at_the_engine.engine(replaced(at_the_engine))
+    for bench in (at_central, at_the_engine):
+        actions = bench.took()
+        assert actions.count(GiveWay()) == 1
+        assert [action for action in actions if isinstance(action, ToEngine | ToCentral)] == []
+    at_the_engine.engine(ErrorResponse(**at_the_engine.head(), code="not_registered", reason="send an init_cp_id"))
+    assert GiveWay() not in at_the_engine.took()
+
+
+def test_a_monitor_that_gave_way_calls_no_engine_silent_until_it_listens_again() -> None:
     bench = working()
-    bench.engine(
-        ErrorResponse(**bench.head(), code="connection_replaced", reason="the Monitor has connected anew")
-    )
-    assert HoldBackEngine() in bench.took()
-    bench.engine(ErrorResponse(**bench.head(), code="not_registered", reason="send an init_cp_id first"))
-    assert HoldBackEngine() not in bench.took()
+    bench.engine(replaced(bench))
+    bench.lose_engine()
+    bench.lose_central()
+    bench.wait(3600)
+    assert ENGINE_SILENT not in bench.relay.faults
+    bench.connect_central()
+    bench.wait(CONFIG.health_timeout_s - 0.1)
+    assert ENGINE_SILENT not in bench.relay.faults
+    bench.wait(0.2)
+    assert ENGINE_SILENT in bench.relay.faults
+
+
+def test_a_monitor_that_is_replaced_at_central_stops_the_charge_if_it_is_not_to_go_on_without(
+    stopping: Bench,
+) -> None:
+    stopping.charging()
+    stopping.took()
+    stopping.central(replaced(stopping))
+    actions = stopping.took()
+    (stop,) = [action for action in actions if isinstance(action, ToEngine)]
+    assert isinstance(stop.message, StopChargingCommand)
+    assert actions.index(stop) < actions.index(GiveWay())
 
 
 @pytest.mark.parametrize("code", sorted(AT_THE_DOOR))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -561,6 +562,31 @@ def test_a_client_that_holds_back_waits_as_long_as_any_until_it_is_accepted_agai
             monitor.manager.settled()
             assert monitor.manager.attempts == 0
             assert monitor.manager.delay_s(0.999999) == pytest.approx(QUICK.first_s)
+
+    run(scenario())
+
+
+def test_a_client_that_stays_away_comes_back_when_the_time_is_over_and_not_before(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with serving(Recorder()) as port, Client(port).running() as monitor:
+            await monitor.until(lambda: monitor.opened == 1)
+            left_s = time.monotonic()
+            monitor.manager.stay_away(0.5)
+            await monitor.until(lambda: monitor.opened == 2)
+            assert time.monotonic() - left_s >= 0.5
+            assert monitor.closed == ["closed by this side"]
+
+    run(scenario())
+
+
+def test_a_client_that_stays_away_comes_back_when_somebody_wants_it_to(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with serving(Recorder()) as port, Client(port).running() as monitor:
+            await monitor.until(lambda: monitor.opened == 1)
+            monitor.manager.stay_away(3600.0)
+            await monitor.until(lambda: monitor.closed)
+            monitor.manager.reconnect(ReconnectRequested("somebody wants to"))
+            await monitor.until(lambda: monitor.opened == 2)
 
     run(scenario())
 
