@@ -106,8 +106,8 @@ def _run(program: Callable[[asyncio.Event], Awaitable[int]]) -> None:
     raise typer.Exit(run_until_signal(program))
 
 
-def _trace(path: Path | None) -> Trace | None:
-    return Trace(path) if path is not None else None
+def _trace(path: Path | None, log: FilteringBoundLogger) -> Trace | None:
+    return Trace(path, log) if path is not None else None
 
 
 def _backoff(first_s: float, longest_s: float) -> Backoff:
@@ -290,7 +290,7 @@ def central(
             admin = AdminCLI(desk, events, title="AdminCLI   EV_Central", quit_help="stop this Central")
             await admin.attend(stop)
 
-        served = Central(config, log, _trace(trace)).run(stop, announce)
+        served = Central(config, log, _trace(trace, log)).run(stop, announce)
         await beside(served, None if headless else console())
         return 0
 
@@ -400,7 +400,7 @@ def monitor(
         backoff = _backoff(reconnect_min, reconnect_max)
         attention = clock.Attention()
         security = tls.client_context(tls_ca, tls_cert, tls_key)
-        served = Monitor(config, central, engine, backoff, log, _trace(trace), attention, security)
+        served = Monitor(config, central, engine, backoff, log, _trace(trace, log), attention, security)
         front = None if headless else MonitorCLI(served, events).front
         await attended(first_of(served.run(stop), attention.keep()), front, stop)
         return 0
@@ -471,7 +471,7 @@ def engine(
     )
 
     async def program(stop: asyncio.Event) -> int:
-        tracer = _trace(trace)
+        tracer = _trace(trace, log)
         publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-engine", tracer, log)
         try:
             served = Engine(config, publisher, log, tracer)
@@ -584,7 +584,7 @@ def fleet(
             health_timeout_s=health_timeout,
             tls=tls.client_context(tls_ca, None, None),
         )
-        tracer = _trace(trace)
+        tracer = _trace(trace, log)
         publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-fleet", tracer, log)
         wanted_files = count * FILES_OF_A_CHARGE_POINT + OTHER_FILES
         files = allow_open_files(wanted_files)
@@ -688,7 +688,9 @@ def driver(
         if energy is not None:
             energy_wh_of(energy)
         access = _kafka(kafka, kafka_config)
-        link = DriverLink(access, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace))
+        link = DriverLink(
+            access, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace, log)
+        )
 
         async def work() -> int:
             async with link.opened([driver_id]):
@@ -828,7 +830,7 @@ def replay(
                 speed=speed,
                 folder=Path(folder),
             )
-            replay = Replay(rows, config, log, _trace(trace), advance)
+            replay = Replay(rows, config, log, _trace(trace, log), advance)
 
             async def work() -> int:
                 await replay.run()

@@ -158,7 +158,7 @@ def replay(folder: Path) -> None:
 
 def trace(folder: Path) -> None:
     path = folder / "trace"
-    written = Trace(path)
+    written = Trace(path, make_log("driver", "error"))
     written.frame("in", "192.0.2.1:1", json.dumps({"location": HOSTILE}, ensure_ascii=False).encode())
     written.frame("in", "192.0.2.1:1", HOSTILE.encode() + b"\xff\x9b")
     sys.stdout.write(path.read_text())

@@ -27,6 +27,7 @@ from links import (
     read_message,
     runner,
     serving,
+    silent_log,
 )
 
 from evcharge.errors import (
@@ -125,7 +126,10 @@ def test_several_peers_do_not_mix(run: Run[None]) -> None:
 def test_the_trace_has_each_frame_of_both_directions(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         central = Recorder(answer_beats)
-        async with serving(central, trace=Trace(tmp_path / "t")) as port, raw_client(port) as (reader, writer):
+        async with (
+            serving(central, trace=Trace(tmp_path / "t", silent_log())) as port,
+            raw_client(port) as (reader, writer),
+        ):
             writer.write(encode(beat()) + b"\nnonsense\n")
             await read_message(reader)
             await read_message(reader)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from links import capturing_log, silent_log
 
 from evcharge.errors import EnvironmentFault
 from evcharge.protocol.messages import AuthRequest, encode
@@ -32,7 +33,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def test_a_frame_is_a_json_line_with_direction_peer_and_time(tmp_path: Path) -> None:
     before = datetime.now(UTC)
-    Trace(tmp_path / "t").frame("in", "10.0.0.7:4711", b'{"type":"heartbeat_request","cp_id":"A"}')
+    Trace(tmp_path / "t", silent_log()).frame("in", "10.0.0.7:4711", b'{"type":"heartbeat_request","cp_id":"A"}')
     (line,) = lines_of(tmp_path / "t")
     assert before <= datetime.fromisoformat(line.pop("at")) <= datetime.now(UTC)
     assert line == {
@@ -44,7 +45,7 @@ def test_a_frame_is_a_json_line_with_direction_peer_and_time(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("key", ["CP001", None])
 def test_a_record_is_a_json_line_with_topic_and_key(tmp_path: Path, key: str | None) -> None:
-    Trace(tmp_path / "t").record("out", "charging_session_data", key, b'{"seq":3}')
+    Trace(tmp_path / "t", silent_log()).record("out", "charging_session_data", key, b'{"seq":3}')
     (line,) = lines_of(tmp_path / "t")
     del line["at"]
     assert line == {"direction": "out", "topic": "charging_session_data", "key": key, "message": {"seq": 3}}
@@ -52,14 +53,14 @@ def test_a_record_is_a_json_line_with_topic_and_key(tmp_path: Path, key: str | N
 
 def test_the_key_of_a_charge_point_is_masked(tmp_path: Path) -> None:
     request = AuthRequest(message_id=uuid4(), timestamp=datetime.now(UTC), cp_id="A", key="s3cret")
-    Trace(tmp_path / "t").frame("out", "x:1", encode(request))
+    Trace(tmp_path / "t", silent_log()).frame("out", "x:1", encode(request))
     assert "s3cret" not in (tmp_path / "t").read_text()
     assert lines_of(tmp_path / "t")[0]["message"]["key"] == "***"
 
 
 @pytest.mark.parametrize("secret", ['"s3cret"', '["s3cret"]', '{"a":"s3cret"}', '"\\u00733cret"'])
 def test_a_key_is_masked_whatever_it_is(tmp_path: Path, secret: str) -> None:
-    Trace(tmp_path / "t").frame("in", "x:1", b'{"type":"nonsense","key":' + secret.encode() + b"}")
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", b'{"type":"nonsense","key":' + secret.encode() + b"}")
     assert "3cret" not in (tmp_path / "t").read_text()
 
 
@@ -72,12 +73,12 @@ def test_a_key_is_masked_whatever_it_is(tmp_path: Path, secret: str) -> None:
     ],
 )
 def test_a_key_is_masked_in_what_is_shown_as_text_too(tmp_path: Path, data: bytes) -> None:
-    Trace(tmp_path / "t").frame("in", "x:1", data)
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", data)
     assert "s3cret" not in (tmp_path / "t").read_text()
 
 
 def test_an_empty_key_is_shown_as_what_it_is(tmp_path: Path) -> None:
-    Trace(tmp_path / "t").frame("in", "x:1", b'{"key":""}')
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", b'{"key":""}')
     assert lines_of(tmp_path / "t")[0]["message"] == {"key": ""}
 
 
@@ -97,13 +98,13 @@ def test_an_empty_key_is_shown_as_what_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_message_is_shown_as_text(tmp_path: Path, data: bytes, shown: object) -> None:
-    Trace(tmp_path / "t").frame("in", "x:1", data)
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", data)
     assert lines_of(tmp_path / "t")[0]["message"] == shown
     assert (tmp_path / "t").read_bytes().rstrip(b"\n").decode().isprintable()
 
 
 def test_any_bytes_can_be_shown(tmp_path: Path) -> None:
-    trace = Trace(tmp_path / "t")
+    trace = Trace(tmp_path / "t", silent_log())
     count = 0
 
     @given(st.binary(max_size=100) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
@@ -118,19 +119,19 @@ def test_any_bytes_can_be_shown(tmp_path: Path) -> None:
 
 def test_depth_is_no_weapon(tmp_path: Path) -> None:
     data = b"[" * 30_000 + b"]" * 30_000
-    Trace(tmp_path / "t").frame("in", "x:1", data)
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", data)
     assert lines_of(tmp_path / "t")[0]["message"] == data.decode()
 
 
 def test_a_trace_is_appended_to(tmp_path: Path) -> None:
     (tmp_path / "t").write_text('{"before":1}\n')
-    Trace(tmp_path / "t").frame("in", "x:1", b"{}")
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", b"{}")
     assert lines_of(tmp_path / "t")[0] == {"before": 1}
     assert len(lines_of(tmp_path / "t")) == 2
 
 
 def test_lines_of_several_threads_do_not_mix(tmp_path: Path) -> None:
-    trace = Trace(tmp_path / "t")
+    trace = Trace(tmp_path / "t", silent_log())
     data = b'{"x":"' + b"y" * 5000 + b'"}'
 
     def write() -> None:
@@ -145,7 +146,16 @@ def test_lines_of_several_threads_do_not_mix(tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "t")) == 200
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_costs_lines_and_nothing_else_and_is_told_once() -> None:
+    log, said = capturing_log()
+    trace = Trace(Path("/dev/full"), log)
+    for _ in range(3):
+        trace.frame("in", "x:1", b"{}")
+    assert said() == ["trace_unwritable"]
+
+
 @pytest.mark.parametrize("path", ["no/such/folder/t", "."])
 def test_a_trace_that_cannot_be_written_is_one_clear_sentence(tmp_path: Path, path: str) -> None:
     with pytest.raises(EnvironmentFault, match=r"the trace .* cannot be written: (No such file|Is a directory)"):
-        Trace(tmp_path / path)
+        Trace(tmp_path / path, silent_log())
