@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "faults")]
 
 from books import Evidence, wrongs  # noqa: E402
-from breaks import BREAKS, Break, Heal  # noqa: E402
+from breaks import BREAKS, LONGER_THAN_A_TIMEOUT, Break, Heal  # noqa: E402
 from crowd import CROWDS, Crowd, break_crowd  # noqa: E402
 from evidence import gather  # noqa: E402
 from harness import eventually  # noqa: E402
@@ -100,6 +100,8 @@ def run(seed: int, breaks: list[Break], kafka: Kafka, folder: Path, size: Size) 
         for _ in range(rng.randint(1, size.most_rounds)):
             network.until(lambda: network.is_charging() or network.drivers_are_done(), "somebody charges")
             wrong += _break(network, breaks, rng)
+        # The harm of a wire that has lost bytes is seen only now, when somebody has been silent for too long.
+        wait_until(time.monotonic() + LONGER_THAN_A_TIMEOUT[0])
         return wrong + _settle(network)
 
     network = Network(_name(seed), folder, kafka, hits)
