@@ -88,7 +88,8 @@ def lines_until_the_end(desk: Desk, after_the_first: Any) -> list[bytes]:
 def test_a_stream_ends_soon_after_its_token_has_been_removed(desk: Desk, registry: Registry) -> None:
     lines = lines_until_the_end(desk, lambda: registry.remove_token("maria", MARIA, NOW))
     assert lines[0].startswith(b"data: {")
-    assert lines[1:] == [b": nothing new\n\n"]
+    # At the next look at the token, which is overdue where the removal has taken long.
+    assert lines[1:] in ([], [b": nothing new\n\n"])
 
 
 def test_a_stream_shows_that_it_lives_until_it_ends(desk: Desk) -> None:
