@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from operator import methodcaller
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -44,7 +45,8 @@ NO_HEADERS: Mapping[str, bytes] = {}
 
 T = TypeVar("T")
 OUT_OF_RANGE = "Kafka does not have the record that comes next; reading goes on with the oldest one that it has"
-Headers = Iterable[tuple[str, bytes | str | None]]
+_headers = methodcaller("headers")
+"""Not `record.headers()`: Python may take a short cut there, which does not notice that the library has failed."""
 
 # librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
 _quiet = logging.getLogger("evcharge.librdkafka")
@@ -391,10 +393,7 @@ class Subscriber:
         key, value = record.key(), bytes(record.value() or b"")
         if self._trace is not None:
             self._trace.record("in", topic, _text(key), value)
-        headers = cast("Headers", record.headers() or ())
-        return Received(
-            topic, partition, offset, _bytes(key), value, tuple((name, _bytes(said)) for name, said in headers)
-        )
+        return Received(topic, partition, offset, _bytes(key), value, headers_of(record))
 
     def commit(self, offsets: Offsets) -> None:
         """Remember, soon and without waiting, how far this group has come."""
@@ -438,6 +437,14 @@ class Subscriber:
         except KafkaException as problem:
             self._log.warning("offsets_not_committed", cause=problem.args[0].str())
         self._consumer.close()
+
+
+def headers_of(record: KafkaRecord) -> tuple[tuple[str, bytes | None], ...]:
+    """Its headers; none if the name of one is not UTF-8, which the library cannot read and anyone can send."""
+    try:
+        return tuple((name, _bytes(said)) for name, said in _headers(record) or ())
+    except (SystemError, UnicodeDecodeError):
+        return ()
 
 
 def _text(key: bytes | str | None) -> str | None:
