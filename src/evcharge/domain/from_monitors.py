@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
-    came = net.came.get(connection, MonitorCame(connection))
+    came = net.came[connection]
     who = (came.origin, request.cp_id, now.monotonic_s)
     wait_s = net.guesses.wait_s(*who)
     if wait_s > 0:

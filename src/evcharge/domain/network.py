@@ -264,6 +264,8 @@ class Network:
 
     def _check_sender(self, message: Message, connection: int, now: Instant) -> WireError | None:
         """Why this connection may not send this message; None if it may, which is a sign of life."""
+        if connection not in self.came:
+            return NotAuthenticated("this connection has been ended")
         if isinstance(message, AuthRequest | ErrorResponse):
             return None
         cp_id = self.admitted.get(connection)

@@ -65,6 +65,18 @@ def test_certificates_of_connections_that_have_gone_are_forgotten() -> None:
     assert connection not in world.net.came
 
 
+def test_what_a_replaced_connection_still_says_makes_it_nobody_else() -> None:
+    """Its certificate has been forgotten, and a charge point without a certificate is told by its key alone."""
+    world = World(Policy(open_registration=True))
+    replaced, newer = came_as(world, "NEW"), came_as(world, "NEW")
+    for connection in (replaced, newer):
+        world.say(connection, world.auth("NEW", ""), world.registration("NEW"))
+    decisions = world.say(replaced, world.auth("OTHER", ""), world.registration("OTHER"))
+    assert [answer.accepted for answer in frames(decisions, AuthResponse)] == [False]
+    assert "OTHER" not in world.net.charge_points
+    assert world.net.charge_points["NEW"].connection == newer
+
+
 # Who has failed too often
 
 
