@@ -11,6 +11,7 @@ from evcharge.domain.decisions import (
     FaultOpened,
     Frame,
     MonitorCame,
+    Note,
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
 from evcharge.domain.instant import Instant
@@ -237,6 +238,7 @@ def on_command_response(net: "Network", response: CommandResponse, connection: i
         net.end(session, EndReason.LOST_BY_CHARGE_POINT, now.utc, now)
 
 
-def on_error(net: "Network", error: ErrorResponse, connection: int | None, now: Instant) -> None:
+def on_error(net: "Network", error: ErrorResponse, connection: int, now: Instant) -> None:
     net.count("error_received")
-    net.note("error_received", code=error.code, reason=error.reason)
+    kind = None if connection in net.admitted else "error of a stranger"
+    net.out.notes.append(Note("error_received", {"code": error.code, "reason": error.reason}, kind))

@@ -519,10 +519,11 @@ def test_a_record_of_the_wrong_type_that_names_no_driver_is_counted_and_answered
 def test_an_error_response_is_noted_and_never_answered() -> None:
     world = World()
     error = world.make(ErrorResponse, code="bad_json", reason="you sent rubbish")
-    for connection in (world.settled(), world.came()):
+    for connection, told_each_time in ((world.settled(), True), (world.came(), False)):
         decisions = world.say(connection, error)
         assert nothing_happened(decisions)
         assert [note.event for note in decisions.notes] == ["error_received"]
+        assert (only(decisions.notes).kind is None) == told_each_time
         assert decisions.counts == {"error_received": 1}
 
 
