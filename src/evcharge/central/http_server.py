@@ -28,6 +28,8 @@ HANDSHAKE_S = 10.0
 PATIENCE_S = 30.0
 """With the rest of a request, and with a peer that reads nothing."""
 
+MAX_REQUEST_BYTES = 1024 * 1024
+"""Of all that comes until a request is whole: more than any that is taken, as a body is refused before."""
 CONNECTIONS_IN_ALL = 1000
 CONNECTIONS_EACH = 200
 LOOK_EVERY_TICKS = 10
@@ -129,7 +131,7 @@ class Connection(HttpToolsProtocol):
         self._stuck_since_s: float | None = None
         """Since when the peer has not read what waits for it."""
         self._in_head = False
-        self._head_bytes = 0
+        self._request_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -152,15 +154,22 @@ class Connection(HttpToolsProtocol):
         if self._asking_since_s is None:
             self._asking_since_s = self.loop.time()
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end(431, "too_large", f"the headers have more than {MAX_HEAD_BYTES} bytes")
+        if self._asking_since_s is None:
+            return
+        self._request_bytes += len(data)
+        if self._in_head and self._request_bytes > MAX_HEAD_BYTES:
+            self._end(431, "too_large", f"the headers have more than {MAX_HEAD_BYTES} bytes")
+        elif self._request_bytes > MAX_REQUEST_BYTES:
+            self._end(413, "too_large", f"the request has more than {MAX_REQUEST_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._asking_since_s = self._asking_since_s or self.loop.time()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._request_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # Not one that follows the body: uvicorn would add it, and any number, to those before.
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -27,14 +28,15 @@ Scene = Callable[[int, Answers], Awaitable[None]]
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """What stands for the interface: /much answers with 200 MB, /bug fails."""
+    """What stands for the interface: /much answers with 200 MB, /headers with their names, /bug fails."""
     if scope["path"] == "/bug":
         raise ZeroDivisionError("too few viewers")
     body = await receive()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(1000 if scope["path"] == "/much" else 0):
         await send({"type": "http.response.body", "body": MUCH, "more_body": True})
-    await send({"type": "http.response.body", "body": b"hello " + body["body"]})
+    names = b" ".join(name for name, _ in scope["headers"]) if scope["path"] == "/headers" else b""
+    await send({"type": "http.response.body", "body": b"hello " + body["body"] + names})
 
 
 def be_impatient(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
@@ -174,6 +176,39 @@ def test_a_head_without_end_is_refused(head: bytes) -> None:
         writer.close()
 
     assert served(scene)[431] == 1
+
+
+ENDLESS = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [ENDLESS + b"0\r\n" + b"A: b\r\n" * 200_000, ENDLESS + b"0\r\nA: ", ENDLESS + b"1;", ENDLESS],
+    ids=["trailers", "a trailer", "a chunk's extension", "chunks"],
+)
+def test_a_request_without_end_is_cut_off_long_before_patience_ends(begun: bytes) -> None:
+    async def scene(port: int, answers: Answers) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        more = b"1\r\nx\r\n" * 10_000 if begun == ENDLESS else b"x" * 60_000
+        writer.write(begun)
+        with suppress(ConnectionError):
+            for _ in range(100):
+                writer.write(more)
+                await writer.drain()
+            await reader.read()
+        writer.close()
+
+    served(scene)
+
+
+def test_what_follows_a_body_is_no_header() -> None:
+    async def scene(port: int, answers: Answers) -> None:
+        request = ENDLESS.replace(b"/", b"/headers", 1).replace(b"x\r\n", b"x\r\nConnection: close\r\n", 1)
+        answer = await say(port, request + b"0\r\nAuthorization: Bearer x\r\n\r\n")
+        assert answer.endswith(b"\r\n0\r\n\r\n")
+        assert b"hello host connection transfer-encoding\r\n" in answer
+
+    served(scene)
 
 
 @pytest.mark.parametrize(
