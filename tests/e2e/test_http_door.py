@@ -109,6 +109,10 @@ def test_operators_come_by_tls_and_trust_nobody_else(world: World, tmp_path: Pat
         code, said = admin(url, *arguments)
         assert (code, said.count("\n")) == (3, 1), said
         assert "certificate verify failed" in said
+        assert said.endswith("give --tls-ca who has signed its certificate\n")
+    code, said = admin(url.replace("https", "http"))
+    assert (code, said.count("\n")) == (3, 1), said
+    assert said.endswith("perhaps it speaks HTTPS\n")
     code, said = admin(url.replace("https", "http"), "--tls-ca", str(authority.pem))
     assert (code, said.count("\n")) == (2, 1), said
     context = ssl.create_default_context(cafile=authority.pem)

@@ -217,9 +217,12 @@ class DeskClient:
 
     def _unreachable(self, problem: httpx.HTTPError) -> CentralUnreachable:
         cause = str(problem) or type(problem).__name__
-        return CentralUnreachable(
-            f"no Central answers at {self.url}: {cause}; does it run there, with that --http?"
-        )
+        advice = "does it run there, with that --http?"
+        if "CERTIFICATE_VERIFY_FAILED" in cause:
+            advice = "give --tls-ca who has signed its certificate"
+        elif isinstance(problem, httpx.RemoteProtocolError) and self.url.startswith("http:"):
+            advice = "perhaps it speaks HTTPS"
+        return CentralUnreachable(f"no Central answers at {self.url}: {cause.rstrip('.')}; {advice}")
 
 
 def _query(wanted: SessionFilter) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
             return _of_another(net, request)
         if record.header(SIGNATURE_HEADER) is None:
             return AuthenticationFailed(
-                f"the record is not signed: {driver_id} has a key, so the header {SIGNATURE_HEADER} is needed"
+                f"the record is not signed: {driver_id} has a key to sign it with (`evcharge driver --key`),"
+                f" in the header {SIGNATURE_HEADER}"
             )
         return AuthenticationFailed(f"the signature is not {driver_id}'s: its key, or what was signed, is another")
     if net.policy.open_registration:
