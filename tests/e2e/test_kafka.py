@@ -11,11 +11,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from certificates import Authority
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.cimpl import NewPartitions
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from harness import Program, World, eventually
 
 from evcharge.protocol.topics import Topic
@@ -309,9 +316,9 @@ def guarded(tmp_path: Path) -> Iterator[tuple[World, Broker]]:
     broker.kill()
 
 
-def write_settings(folder: Path, name: str, password: str, of: str = "") -> None:
+def write_settings(folder: Path, name: str, password: str, of: str = "", protocol: str = "SASL_PLAINTEXT") -> None:
     (folder / f"{of or name}.properties").write_text(
-        f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={name}\nsasl.password={password}\n"
+        f"security.protocol={protocol}\nsasl.mechanism=PLAIN\nsasl.username={name}\nsasl.password={password}\n"
     )
 
 
@@ -383,6 +390,33 @@ def test_a_wrong_password_is_said_and_not_waited_out(guarded: tuple[World, Broke
     central = world.start("central-x", "central", "--port", "0", "--kafka", world.kafka, *wrong["central"])
     eventually(lambda: "Authentication failed" in central.log, f"Central says so\n{central.log}")
     assert (engine.process.poll(), central.process.poll()) == (None, None)
+
+
+def test_a_driver_that_trusts_the_brokers_certificate_gets_through(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("kafka", "127.0.0.1")
+    private = load_pem_private_key(key.read_bytes(), None)
+    pkcs8 = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # All that Kafka reads.
+    (tmp_path / "both.pem").write_bytes(pkcs8 + certificate.read_bytes())
+    port = free_port()
+    broker = Broker(tmp_path / "kafka", free_port(), guarded=Guarded(port, USERS, tmp_path / "both.pem"))
+    world = World(tmp_path, broker.bootstrap)
+    try:
+        broker.start()
+        world.central()
+        world.kafka = f"127.0.0.1:{port}"
+        admin = admin_of(broker.bootstrap)
+        done(admin.create_acls(documented_acls()))
+        for name, authority_file in (("trusting", authority.pem), ("wary", Authority(tmp_path, "other").pem)):
+            write_settings(tmp_path, "driver", USERS["driver"], of=name, protocol="SASL_SSL")
+            with (tmp_path / f"{name}.properties").open("a") as settings:
+                settings.write(f"ssl.ca.location={authority_file}\n")
+        assert world.ask("ana", "list", "--kafka-config", "trusting.properties") == []
+        said = world.ask("ana", "list", "--kafka-config", "wary.properties", "--timeout", "10", code=3)
+        assert "certificate verify failed" in said
+    finally:
+        world.stop()
+        broker.kill()
 
 
 @pytest.mark.parametrize("program", ["central", "engine", "driver"])
