@@ -223,6 +223,7 @@ class Subscriber:
         self._watch = BrokerWatch(kafka, log, on_fatal)
         self._log = log
         self._trace = trace
+        self._on_fatal = on_fatal
         self._on_batch = on_batch
         self._group_id = group_id
         self._owner = owner
@@ -340,6 +341,13 @@ class Subscriber:
                 self._stopping.wait(POLL_S)
 
     def _read(self) -> None:
+        try:
+            self._read_on()
+        except Exception as bug:  # noqa: BLE001  # in a thread, whose end nobody would notice
+            self._log.exception("bug", message="reading from Kafka")
+            self._on_fatal(f"reading from Kafka has failed: {bug!r}")
+
+    def _read_on(self) -> None:
         while not self._stopping.is_set():
             self._take_following()
             self._commit_pending(asynchronous=True)

@@ -1,7 +1,8 @@
-"""Headers of Kafka's records, whose names anyone who may write can make of any bytes."""
+"""Reading from Kafka, whatever is read: the names of headers anyone who may write can make of any bytes."""
 
 import ctypes
 import queue
+from collections.abc import Callable
 from pathlib import Path
 
 import confluent_kafka
@@ -50,16 +51,30 @@ class Writer:
         self._library.rd_kafka_destroy(self._producer)
 
 
+def subscribed(
+    broker: TrialBroker,
+    told: CapturingLogger,
+    on_batch: Callable[[list[Received]], None],
+    on_fatal: Callable[[str], None],
+) -> Subscriber:
+    subscriber = Subscriber(
+        KafkaAccess(broker.bootstrap),
+        "test",
+        group_id=None,
+        trace=None,
+        log=structlog.wrap_logger(told, processors=[]),
+        on_fatal=on_fatal,
+        on_batch=on_batch,
+    )
+    subscriber.start({TOPIC: TopicNow(1)})
+    return subscriber
+
+
 def test_a_header_whose_name_is_not_utf8_stops_nobody() -> None:
     """As it did: the thread that reads died of it, and again after each restart, at the same record."""
     broker = TrialBroker([TOPIC])
-    kafka = KafkaAccess(broker.bootstrap)
     batches: queue.SimpleQueue[list[Received]] = queue.SimpleQueue()
-    log = structlog.wrap_logger(CapturingLogger(), processors=[])
-    subscriber = Subscriber(
-        kafka, "test", group_id=None, trace=None, log=log, on_fatal=pytest.fail, on_batch=batches.put
-    )
-    subscriber.start({TOPIC: TopicNow(1)})
+    subscriber = subscribed(broker, CapturingLogger(), batches.put, pytest.fail)
     try:
         writer = Writer(broker.bootstrap)
         for _ in range(MANY):
@@ -75,3 +90,23 @@ def test_a_header_whose_name_is_not_utf8_stops_nobody() -> None:
     assert [record.value for record in read] == [*[b"before"] * MANY, b"hostile", b"after"]
     assert read[0].headers == read[-1].headers == (("name", b"said"),)
     assert read[-2].headers == ()
+
+
+def test_a_bug_ends_the_program_and_not_the_reading_alone() -> None:
+    broker = TrialBroker([TOPIC])
+    ends: queue.SimpleQueue[str] = queue.SimpleQueue()
+    log = CapturingLogger()
+
+    def fail(_: list[Received]) -> None:
+        raise ZeroDivisionError("no records")
+
+    subscriber = subscribed(broker, log, fail, ends.put)
+    try:
+        writer = Writer(broker.bootstrap)
+        writer.write(b"one", b"name")
+        writer.close()
+        assert ends.get(timeout=10) == "reading from Kafka has failed: ZeroDivisionError('no records')"
+    finally:
+        subscriber.close()
+    assert not subscriber.works
+    assert [(call.method_name, call.kwargs["event"]) for call in log.calls] == [("error", "bug")]
