@@ -8,6 +8,7 @@ messages.
 """
 
 import heapq
+import math
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -136,6 +137,8 @@ class Network:
         self.out = Decisions()
         for session in open_sessions:
             self.keep(session, now)
+            if now.utc < session.requested_at:  # The clock is wrong: for how long it has run nobody can tell.
+                session.held_since_s = -math.inf
 
     # The batch
 

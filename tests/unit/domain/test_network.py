@@ -1189,6 +1189,22 @@ def test_a_wall_clock_that_was_set_back_loses_no_energy() -> None:
     assert world.net.sessions[session_id].energy_wh == 2 * MOST_WH
 
 
+def test_a_machine_that_starts_with_a_wrong_clock_in_mid_charge_loses_no_energy() -> None:
+    """As one without a battery for its clock does, until NTP has set it."""
+    world = World()
+    session_id = world.charging(world.settled())
+    right = world.seconds + 3600
+    world.seconds -= 10 * 365 * 24 * 3600
+    world.restart()
+    connection = world.connect()
+    world.say(connection, world.account(session_id=session_id, status=Status.CHARGING))
+    world.say(connection, world.reading(session_id, 1, 2 * MOST_WH))
+    assert world.sessions[session_id].energy_wh == 2 * MOST_WH
+    world.seconds = right
+    world.say(connection, world.completion(session_id, 2, 2 * MOST_WH + 10))
+    assert only(world.receipts(session_id)).energy_wh == 2 * MOST_WH + 10
+
+
 @pytest.mark.parametrize("over_kafka", [False, True])
 def test_a_completion_beyond_belief_ends_the_session_with_what_was_metered_before(over_kafka: bool) -> None:
     world = World()
