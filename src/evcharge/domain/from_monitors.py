@@ -47,21 +47,23 @@ from evcharge.protocol.messages import (
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
 
+MAX_FAULTS = 50
+"""That a charge point may have at a time: a broken or hostile one must not fill memory and tables."""
+
 
 def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
     came = net.came[connection]
-    who = (came.origin, request.cp_id, now.monotonic_s)
-    wait_s = net.guesses.wait_s(*who)
+    wait_s = net.guesses.wait_s(came.origin, request.cp_id, request.key, now.monotonic_s)
     if wait_s > 0:
         raise TooManyFailures(f"too many failures to authenticate before; try again in {math.ceil(wait_s)} s")
     try:
         _check_identity(net, request, came)
     except AuthenticationFailed:
-        wait_s = net.guesses.failed(*who)
+        wait_s = net.guesses.failed(came.origin, request.cp_id, now.monotonic_s)
         if wait_s > 0:
             net.note("authentication_held_back", cp_id=request.cp_id, origin=came.origin, wait_s=round(wait_s))
         raise
-    net.guesses.succeeded(came.origin, request.cp_id)
+    net.guesses.succeeded(came.origin, request.cp_id, request.key)
     row = net.known.charge_points.get(request.cp_id)
     if net.admitted.get(connection, request.cp_id) != request.cp_id:
         raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")
@@ -195,6 +197,8 @@ def on_fault(net: "Network", fault: FaultNotification, connection: int, now: Ins
     if fault.fault_code == CONNECTION_LOST:
         raise InvalidField(f"`fault_code` {CONNECTION_LOST} is for Central alone to use")
     if fault.fault_code not in cp.faults:
+        if len(cp.faults) >= MAX_FAULTS:
+            raise InvalidField(f"{cp.cp_id} has {MAX_FAULTS} faults already; clear some before it reports another")
         cp.faults.add(fault.fault_code)
         net.out.faults.append(FaultOpened(cp.cp_id, fault.fault_code, fault.description, now.utc))
     cp.settling = True

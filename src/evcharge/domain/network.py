@@ -288,10 +288,16 @@ class Network:
         self.count(error.code)
         reply = refusal_of(message, error, now)
         driver_id = getattr(message, "driver_id", None)
-        if not isinstance(
-            error, TooManyFailures
-        ):  # Told when the wait began; what comes meanwhile is only counted.
-            self.note("refused", code=error.code, reason=str(error), message=messages.type_name(message))
+        fields: dict[str, object] = {
+            "code": error.code,
+            "reason": str(error),
+            "message": messages.type_name(message),
+        }
+        # What a charge point is refused may come with each of its messages; what a driver is, the operators see.
+        from_cp = connection is not None and not isinstance(message, ChargeRequest)
+        kind = (error.code, self.admitted.get(connection)) if from_cp and connection is not None else None
+        if not isinstance(error, TooManyFailures):  # Told when the wait began.
+            self.out.notes.append(Note("refused", fields, kind))
         if isinstance(message, ChargeRequest | StopChargingRequest) and not isinstance(error, UnexpectedType):
             self.answer(message, reply, connection)
         elif connection is not None:

@@ -115,7 +115,18 @@ def test_a_success_clears_the_count() -> None:
         fail(world, times=4)
         assert knock(world, "CP1") is None
     fail(world)
-    assert knock(world, "CP1") == "too_many_failures"
+    assert knock(world, "CP1", "wrong") == "too_many_failures"
+
+
+def test_who_was_right_before_is_let_in_whoever_guesses_beside_it() -> None:
+    world = World()
+    assert knock(world, "CP1") is None
+    fail(world)
+    for number in range(100):
+        knock(world, f"X{number}")
+    assert knock(world, "CP2") == "too_many_failures", "the address waits"
+    assert knock(world, "CP1", "wrong") == "too_many_failures"
+    assert knock(world, "CP1") is None
 
 
 def test_neither_another_address_nor_a_neighbour_is_held_up() -> None:

@@ -28,6 +28,7 @@ from evcharge.domain.decisions import (
     Wanted,
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_LOST, ENGINE_SILENT
+from evcharge.domain.from_monitors import MAX_FAULTS
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.domain.session import EndReason, Session, SessionStatus
@@ -1128,6 +1129,19 @@ def test_readings_out_of_order_are_ignored() -> None:
     assert nothing_happened(decisions)
     assert decisions.counts == {"repeated_reading": 3}
     assert world.sessions[session_id].energy_wh == 500
+
+
+def test_a_charge_point_has_so_many_faults_and_no_more() -> None:
+    world = World()
+    connection = world.settled()
+    for number in range(MAX_FAULTS):
+        assert frames(world.say(connection, world.fault(f"fault_{number}")), ErrorResponse) == []
+    one_more = world.say(connection, world.fault("one_more"))
+    assert only(frames(one_more, ErrorResponse)).code == "invalid_field"
+    assert one_more.nothing_to_store
+    assert frames(world.say(connection, world.fault("fault_0")), ErrorResponse) == [], "it is known"
+    world.say(connection, world.recovery("fault_0"))
+    assert frames(world.say(connection, world.fault("one_more")), ErrorResponse) == []
 
 
 def test_a_meter_that_runs_backwards_is_refused() -> None:
