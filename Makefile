@@ -20,7 +20,7 @@ check: $(INSTALLED) ## format, lint, types, import rules and unit tests; under a
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q --numprocesses auto tests/unit
+	$(BIN)/pytest -q --numprocesses 4 tests/unit
 
 test: $(INSTALLED) check ## all tests, against a real Apache Kafka
 	$(BIN)/pytest -q --numprocesses 2 tests/e2e tests/faults

@@ -183,7 +183,7 @@ def test_quit_ends_it_in_order_and_the_end_of_stdin_does_not(world: World) -> No
     eventually(lambda: logged(headless, "connected"), "it is at work")
     headless.say("quit")
     headless.say("status")
-    eventually(lambda: logged(again, "central_refuses"), "the other one was replaced")
+    eventually(lambda: logged(again, "gives_way"), "the other one was replaced")
     assert headless.output == ""
     assert headless.process.poll() is None
 

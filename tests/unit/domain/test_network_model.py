@@ -938,6 +938,6 @@ class HonestMachine(CentralMachine):
 
 
 TestLawlessNetwork = LawlessMachine.TestCase
-TestLawlessNetwork.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLawlessNetwork.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestHonestNetwork = HonestMachine.TestCase
-TestHonestNetwork.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestHonestNetwork.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
