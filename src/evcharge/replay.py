@@ -28,6 +28,7 @@ from evcharge.domain import tariff
 from evcharge.domain.battery import Battery
 from evcharge.domain.session import SessionStatus
 from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
+from evcharge.engine.service import Engine
 from evcharge.errors import (
     ChargePointBusy,
     ChargePointUnavailable,
@@ -348,8 +349,7 @@ class Replay:
             due_s = begun_s + (row.plugged_in_at - first_at).total_seconds() / self._config.speed
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             async with self._driver_is_free[row.driver_id]:
-                vehicle = Battery(float(row.energy_wh * ROOM_IN_BATTERY), 0.0, row.power_w)
-                engine.do(engine.charger.plug_in(vehicle, clock.now()))
+                await _plug_in(engine, Battery(float(row.energy_wh * ROOM_IN_BATTERY), 0.0, row.power_w))
                 await self._charge(row)
             self._on_progress()
 
@@ -416,3 +416,13 @@ def text_of(figures: dict[str, Any]) -> str:
         for row in figures["differences"][:20]
     ]
     return "\n".join(lines)
+
+
+async def _plug_in(engine: Engine, vehicle: Battery) -> None:
+    """As soon as nobody else charges there, as somebody may at a live Central."""
+    while True:
+        try:
+            engine.do(engine.charger.plug_in(vehicle, clock.now()))
+            return
+        except UsageError:
+            await asyncio.sleep(RETRY_S)

@@ -9,7 +9,7 @@ from evcharge.domain.decisions import Closing
 from evcharge.domain.from_drivers import authorise, charge_point, request_stop, session_of_request
 from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
-from evcharge.errors import AuthenticationFailed, InvalidField, NoOpenSession
+from evcharge.errors import AuthenticationFailed, NoOpenSession, NotYours
 
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
@@ -21,7 +21,7 @@ def on_start(net: "Network", command: StartCharge, actor: Actor, now: Instant) -
     already = session_of_request(net, request)
     if already is not None:
         if (already.cp_id, already.driver_id) != (request.cp_id, request.driver_id):
-            raise InvalidField(f"the request {request.message_id} was for a charge at {already.cp_id}")
+            raise NotYours(f"the request {request.message_id} was for a charge at {already.cp_id}")
         return already.session_id
     session_id = authorise(net, request, now).session_id
     after = {"driver_id": request.driver_id, "cp_id": request.cp_id, "energy_wh": request.energy_wh}

@@ -31,8 +31,8 @@ from evcharge.errors import (
     ChargePointUnavailable,
     DriverBusy,
     InternalError,
-    InvalidField,
     NoOpenSession,
+    NotYours,
     OutOfService,
     UnknownChargePoint,
     UnknownDriver,
@@ -163,7 +163,7 @@ def test_the_id_of_one_charge_starts_no_other() -> None:
     office.obey(StartCharge(request))
     for other in (msgspec.structs.replace(request, cp_id="CP2"), msgspec.structs.replace(request, driver_id="D2")):
         refusal = office.refused(StartCharge(other))
-        assert isinstance(refusal, InvalidField)
+        assert isinstance(refusal, NotYours)
         assert str(refusal) == f"the request {request.message_id} was for a charge at CP1"
 
 
