@@ -8,7 +8,7 @@ ATHERIS := 3.0.0
 MINUTES := 10
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: help check test faults demo kafka kafka-stop format diagrams lock fuzz clean
+.PHONY: help check test faults bench demo kafka kafka-stop format diagrams lock fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,9 @@ test: $(INSTALLED) check ## all tests, against a real Apache Kafka
 
 faults: $(INSTALLED) ## break real networks and compare the books; RUNS=20, SEED=, BREAKS=kill-central,…
 	$(BIN)/python tests/faults/run.py --runs $(or $(RUNS),20) $(if $(SEED),--seed $(SEED)) $(if $(BREAKS),--breaks $(BREAKS))
+
+bench: $(INSTALLED) ## measure evcharge beside what limits it; QUICK=1, ONLY=readings,latency
+	@PYTHONPATH=bench:scripts:tests/e2e $(BIN)/python bench/main.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 kafka: $(INSTALLED) ## a single-node Apache Kafka on localhost:9092
 	@$(BIN)/python scripts/kafka_broker.py start
@@ -55,7 +58,7 @@ fuzz: ## feed the decoder and the line parser with whatever breaks them, for MIN
 	  -max_total_time=$$(($(MINUTES) * 60)) -artifact_prefix=.fuzz/$$target- -verbosity=0 -print_final_stats=1 || exit 1; done
 
 clean: ## remove what the other targets have made
-	rm -rf .venv .kafka .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .kafka .fuzz .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evcharge needs Python 3.11 or newer; \

@@ -1,0 +1,58 @@
+"""What the benchmarks stand on: one real Kafka for all, and a network of its own for each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from harness import Program, World
+
+from evcharge.protocol.topics import Topic
+
+PARTITIONS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """`folder` is for files that go when the run ends; `quick` asks for a run of seconds, not minutes."""
+
+    folder: Path
+    kafka: str
+    quick: bool
+
+    def network(self, name: str) -> World:
+        """An empty folder, and empty topics."""
+        folder = self.folder / name
+        folder.mkdir()
+        self.empty(Topic)
+        return World(folder, self.kafka)
+
+    def empty(self, topics: Iterable[str]) -> None:
+        """Have these topics, with nothing in them."""
+        admin = AdminClient({"bootstrap.servers": self.kafka})
+        names = list(topics)
+        for done in admin.delete_topics(names, operation_timeout=30).values():
+            try:
+                done.result()
+            except KafkaException as problem:
+                if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        wanted = [NewTopic(name, num_partitions=PARTITIONS, replication_factor=1) for name in names]
+        for made in admin.create_topics(wanted, operation_timeout=30).values():
+            made.result()
+
+
+def start_central(world: World, *arguments: str) -> Program:
+    """Central as an operator runs it, but that it admits whoever comes, and logs only what is wrong."""
+    program = world.start(
+        "central",
+        *("central", "--headless", "--host", "127.0.0.1", "--port", "0", "--port-file", "central.port"),
+        *("--http", "127.0.0.1:0", "--http-port-file", "central.http"),
+        *("--kafka", world.kafka, "--db", "evcharge.db", "--open-registration", "--log-level", "warning"),
+        *("--max-connections-per-address", "20000"),
+        *arguments,
+    )
+    assert program.port
+    return program
