@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.installed-bench
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 UV := 0.13.9
 ATHERIS := 3.0.0
@@ -28,7 +29,7 @@ test: $(INSTALLED) check ## all tests, against a real Apache Kafka
 faults: $(INSTALLED) ## break real networks and compare the books; RUNS=20, SEED=, BREAKS=kill-central,…
 	$(BIN)/python tests/faults/run.py --runs $(or $(RUNS),20) $(if $(SEED),--seed $(SEED)) $(if $(BREAKS),--breaks $(BREAKS))
 
-bench: $(INSTALLED) ## measure evcharge beside what limits it; QUICK=1, ONLY=readings,latency
+bench: $(BENCH_INSTALLED) ## measure evcharge beside what limits it; QUICK=1, ONLY=readings,latency
 	@PYTHONPATH=bench:scripts:tests/e2e $(BIN)/python bench/main.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 kafka: $(INSTALLED) ## a single-node Apache Kafka on localhost:9092
@@ -48,7 +49,8 @@ lock: ## pin what pyproject.toml asks for, with hashes, for all platforms; what 
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
 	&& "$$folder/bin/pip" install --quiet --disable-pip-version-check uv==$(UV) \
 	&& "$$folder/bin/uv" $(COMPILE) --extra dev -o requirements.lock pyproject.toml \
-	&& "$$folder/bin/uv" $(COMPILE) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
+	&& "$$folder/bin/uv" $(COMPILE) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml \
+	&& "$$folder/bin/uv" $(COMPILE) --constraint requirements.lock --extra bench -o requirements-bench.lock pyproject.toml
 
 fuzz: ## feed the decoder and the line parser with whatever breaks them, for MINUTES (10) each
 	test -x .fuzz/venv/bin/python || $(PYTHON) -m venv .fuzz/venv
@@ -66,4 +68,8 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
+	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
 	@touch $@

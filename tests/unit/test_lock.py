@@ -1,4 +1,4 @@
-"""What `make` and the image install is pinned, each file by its hash; `make lock` writes the two lists."""
+"""What `make` and the image install is pinned, each file by its hash; `make lock` writes the three lists."""
 
 import re
 import tomllib
@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEV: list[str] = PROJECT["project"]["optional-dependencies"]["dev"]
+BENCH: list[str] = PROJECT["project"]["optional-dependencies"]["bench"]
 BACKEND: list[str] = PROJECT["build-system"]["requires"]
 
 
@@ -26,7 +27,11 @@ def pinned(lock: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("lock", "wanted"),
-    [("requirements.lock", [*RUNTIME, *DEV, *BACKEND]), ("requirements-runtime.lock", RUNTIME)],
+    [
+        ("requirements.lock", [*RUNTIME, *DEV, *BACKEND]),
+        ("requirements-runtime.lock", RUNTIME),
+        ("requirements-bench.lock", [*RUNTIME, *BENCH]),
+    ],
 )
 def test_all_that_is_wanted_is_pinned_with_hashes(lock: str, wanted: list[str]) -> None:
     found = pinned(lock)
