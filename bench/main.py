@@ -8,12 +8,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import readings
+from charts import draw_all
 from figures import Part, WrongResult
 from ground import Ground
 from kafka_broker import Broker, free_port
+from measuring import machine
+from report import Report, commit, summary, write
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PARTS: dict[str, Callable[[Ground], Part]] = {
     "readings": readings.measure,
@@ -30,27 +36,38 @@ def main() -> int:
     if unknown := sorted(set(names) - PARTS.keys()):
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     given.report.mkdir(exist_ok=True)
+    began_at, begun_s = datetime.now(UTC), time.monotonic()
     parts: list[Part] = []
+    wrong: dict[str, str] = {}
+    try:
+        measure(names, given.quick, parts, wrong)
+    finally:  # What was measured is worth keeping, whatever has happened since.
+        report = Report(began_at, machine(), commit(ROOT), given.quick, time.monotonic() - begun_s, parts, wrong)
+        draw_all(parts, given.report)
+        write(report, given.report)
+        print(summary(report))
+        print(f"The report: {given.report / 'report.md'}")
+    return 1 if wrong else 0
+
+
+def measure(names: list[str], quick: bool, parts: list[Part], wrong: dict[str, str]) -> None:
+    """Add what is found to `parts`, and stop at the first part that is wrong."""
     with tempfile.TemporaryDirectory(prefix="evcharge-bench-") as folder:
         broker = Broker(Path(folder) / "kafka", free_port())
         broker.start()
-        ground = Ground(Path(folder), broker.bootstrap, given.quick)
+        ground = Ground(Path(folder), broker.bootstrap, quick)
         try:
             for name in names:
                 begun_s = time.monotonic()
                 print(f"{name} …", file=sys.stderr, flush=True)
-                parts.append(PARTS[name](ground))
+                try:
+                    parts.append(PARTS[name](ground))
+                except (WrongResult, AssertionError) as problem:
+                    wrong[name] = str(problem)
+                    return
                 print(f"{name}: {time.monotonic() - begun_s:.0f} s", file=sys.stderr, flush=True)
-        except WrongResult as problem:
-            print(f"No speed is worth anything here: {problem}", file=sys.stderr)
-            return 1
         finally:
             broker.stop()
-    for part in parts:
-        for figure in part.figures:
-            print(figure)
-        print(part.remarks)
-    return 0
 
 
 if __name__ == "__main__":
