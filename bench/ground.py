@@ -1,5 +1,6 @@
 """What the benchmarks stand on: one real Kafka for all, and a network of its own for each."""
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,7 @@ class Ground:
 
     def network(self, name: str) -> World:
         """An empty folder, and empty topics."""
-        folder = self.folder / name
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
         self.empty(Topic)
         return World(folder, self.kafka)
 

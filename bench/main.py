@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import peer
 import readings
 from charts import draw_all
 from figures import Part, WrongResult
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PARTS: dict[str, Callable[[Ground], Part]] = {
     "readings": readings.measure,
+    "peer": peer.measure,
 }
 
 
