@@ -13,6 +13,7 @@ from pathlib import Path
 
 import peer
 import readings
+import sessions
 from charts import draw_all
 from figures import Part, WrongResult
 from ground import Ground
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS: dict[str, Callable[[Ground], Part]] = {
     "readings": readings.measure,
     "peer": peer.measure,
+    "sessions": sessions.measure,
 }
 
 
