@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from evcharge.protocol.messages import ChargingData
 from evcharge.protocol.topics import Topic
 from figures import Figure, Part, at_least, require
 from ground import Ground, start_central
-from measuring import processor_s
+from measuring import memory_bytes, processor_s
 from prepared import with_sessions
 
 POWER_W = 11_000
@@ -81,25 +82,57 @@ def metric(operator: httpx.Client, name: str) -> float:
 
 
 def until_metered(world: World, last_seq: int) -> None:
-    """Wait until the last reading of each session is in the database."""
-    behind = "SELECT count(*) AS n FROM sessions WHERE last_seq < ?"
+    """Wait until the last reading of each open session is in the database."""
+    behind = "SELECT count(*) AS n FROM sessions WHERE ended_at IS NULL AND last_seq < ?"
     eventually(lambda: world.rows(behind, last_seq)[0]["n"] == 0, "all readings are in the database", DEADLINE_S)
 
 
 def check_books(world: World, sessions: int, readings_each: int) -> None:
-    """Each session has the energy of its last reading; its stored readings are 15 s apart, and right."""
-    wrong = world.rows(
-        "SELECT count(*) AS n FROM sessions WHERE energy_wh != ? OR last_seq != ? OR status != 'charging'",
+    """Each open session has the energy of its last reading; its stored readings are 15 s apart, and right."""
+    rows = world.rows(
+        "SELECT count(*) AS n, sum(energy_wh = ? AND last_seq = ? AND status = 'charging') AS good"
+        " FROM sessions WHERE ended_at IS NULL",
         readings_each * WH_A_READING,
         readings_each - 1,
-    )[0]["n"]
-    require(wrong == 0, f"{wrong} sessions have not the energy of their last reading")
+    )
+    require(rows[0]["n"] == sessions, f"{rows[0]['n']} sessions are open, not {sessions}")
+    require(rows[0]["good"] == sessions, f"only {rows[0]['good']} sessions have the energy of their last reading")
     rows = world.rows(
-        "SELECT count(*) AS n, sum(energy_wh != (seq + 1) * ?) AS wrong FROM meter_values", WH_A_READING
+        "SELECT count(*) AS n, sum(energy_wh != (seq + 1) * ?) AS wrong FROM meter_values"
+        " WHERE session_id IN (SELECT session_id FROM sessions WHERE ended_at IS NULL)",
+        WH_A_READING,
     )
     kept = len(range(0, readings_each, 15))
     require(rows[0]["n"] == sessions * kept, f"{rows[0]['n']} readings are stored, not {sessions * kept}")
     require(not rows[0]["wrong"], f"{rows[0]['wrong']} stored readings are wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What it took a Central to take all readings; its memory is that at the end."""
+
+    seconds: float
+    processor_s: float
+    transactions: float
+    memory_bytes: int
+
+
+def take(world: World, count: int, each: int, *arguments: str) -> Taken:
+    """Have a Central take, and check, what Kafka has for `count` sessions: the readings 0, 1, … of `each`."""
+    token = world.token("bench")
+    central = start_central(world, *arguments)
+    pid = central.process.pid
+    begun_s, used_s = time.monotonic(), processor_s(pid)
+    try:
+        until_metered(world, each - 1)
+        seconds = time.monotonic() - begun_s
+        used_s = processor_s(pid) - used_s
+        transactions = metric(world.http(central, token), "evcharge_commit_seconds_count")
+        taken = Taken(seconds, used_s, transactions, memory_bytes(pid))
+    finally:
+        world.stop()
+    check_books(world, count, each)
+    return taken
 
 
 def measure_central(ground: Ground, count: int, each: int) -> tuple[float, float, float]:
@@ -108,18 +141,8 @@ def measure_central(ground: Ground, count: int, each: int) -> tuple[float, float
     since = datetime.now(UTC)
     sessions = with_sessions(world.folder / "evcharge.db", count, since)
     total = publish(ground.kafka, readings_of(sessions, range(each), since))
-    token = world.token("bench")
-    central = start_central(world)
-    begun_s, used_s = time.monotonic(), processor_s(central.process.pid)
-    try:
-        until_metered(world, each - 1)
-        seconds = time.monotonic() - begun_s
-        used_s = processor_s(central.process.pid) - used_s
-        batches = metric(world.http(central, token), "evcharge_commit_seconds_count")
-    finally:
-        world.stop()
-    check_books(world, count, each)
-    return seconds, used_s, total / batches
+    taken = take(world, count, each)
+    return taken.seconds, taken.processor_s, total / taken.transactions
 
 
 def measure_bare_loop(ground: Ground, count: int, each: int, records_a_batch: float) -> tuple[float, float]:
