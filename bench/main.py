@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import latency
 import peer
 import readings
 import sessions
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PARTS: dict[str, Callable[[Ground], Part]] = {
     "readings": readings.measure,
+    "latency": latency.measure,
     "peer": peer.measure,
     "sessions": sessions.measure,
 }

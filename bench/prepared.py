@@ -15,8 +15,8 @@ PRICE = Decimal("0.30")
 MAX_POWER_W = 22_000
 
 
-def cp_ids(count: int) -> list[str]:
-    return [f"CP{number:06d}" for number in range(count)]
+def cp_ids(count: int, first: int = 0) -> list[str]:
+    return [f"CP{number:06d}" for number in range(first, first + count)]
 
 
 def charge_point(cp_id: str) -> ChargePoint:
@@ -39,9 +39,9 @@ def charging(cp_id: str, at: datetime) -> Session:
     return session
 
 
-def with_sessions(database: Path, count: int, at: datetime) -> list[Session]:
+def with_sessions(database: Path, count: int, at: datetime, first: int = 0) -> list[Session]:
     """Make a database in which `count` charge points charge, since `at`; the sessions."""
-    sessions = [charging(cp_id, at) for cp_id in cp_ids(count)]
+    sessions = [charging(cp_id, at) for cp_id in cp_ids(count, first)]
     store = Store(database)
     try:
         store.commit(
