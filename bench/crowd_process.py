@@ -8,6 +8,9 @@ Engine say (docs/protocol.md), readings and completions over the link and by Kaf
 - until they are stopped, with a reading a second of `WH_A_READING` more; or
 - `--at-once`: the readings and the completion follow in the same moment, with exactly the energy asked for.
 
+With `--echo` there is no Central but an echo server: they send it heartbeats, and count as registered with the
+first that comes back.
+
 Ten times a second, if something has happened, a `Report` goes to stdout, as a line of JSON. A line on stdin is the
 seconds between two heartbeats from now on; its end ends the crowd. `crowds.py` is the other side of both.
 """
@@ -123,14 +126,20 @@ class Crowd:
     """What the charge points share."""
 
     def __init__(
-        self, port: int, kafka: str, count: int, heartbeat_s: float, readings_at_once: int | None
+        self,
+        port: int,
+        kafka: str,
+        count: int,
+        heartbeat_s: float,
+        readings_at_once: int | None,
+        point: "type[Point]",
     ) -> None:
         self.port = port
         self.readings_at_once = readings_at_once
         """None: they charge until they are stopped."""
         self.report = Report(count)
         self.backoff = Backoff()
-        self.points = [Point(self, cp_id) for cp_id in cp_ids(count)]
+        self.points = [point(self, cp_id) for cp_id in cp_ids(count)]
         self.charging: deque[tuple[Point, Charge]] = deque()
         """In the order in which their next readings are due."""
         self._producer = Producer(
@@ -243,7 +252,10 @@ class Point(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._rest = b""
         self._heard_s = time.monotonic()
-        self._send(AuthRequest(message_id=new_id(), timestamp=datetime.now(UTC), cp_id=self.cp_id))
+        self._send(self._hello())
+
+    def _hello(self) -> Message:
+        return AuthRequest(message_id=new_id(), timestamp=datetime.now(UTC), cp_id=self.cp_id)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -295,11 +307,7 @@ class Point(asyncio.Protocol):
                     )
                 )
             case RegisterResponse(accepted=True):
-                self._attempts = 0
-                self.registered = True
-                report.registered += 1
-                report.registrations += 1
-                report.last_registered_ns = came_ns
+                self._registered(came_ns)
                 self._settle()
             case StartChargingCommand():
                 report.starts.append((message.session_id, came_ns))
@@ -314,6 +322,14 @@ class Point(asyncio.Protocol):
                 report.count_error(message.code or "no code")
             case _:
                 report.count_error(messages.type_name(message))
+
+    def _registered(self, came_ns: int) -> None:
+        report = self.crowd.report
+        self._attempts = 0
+        self.registered = True
+        report.registered += 1
+        report.registrations += 1
+        report.last_registered_ns = came_ns
 
     def _settle(self) -> None:
         """What Central has missed."""
@@ -340,7 +356,10 @@ class Point(asyncio.Protocol):
     def beat(self) -> None:
         if self.registered:
             self.crowd.report.heartbeats += 1
-            self._send(HeartbeatRequest(message_id=new_id(), timestamp=datetime.now(UTC), cp_id=self.cp_id))
+            self._send(self._heartbeat())
+
+    def _heartbeat(self) -> HeartbeatRequest:
+        return HeartbeatRequest(message_id=new_id(), timestamp=datetime.now(UTC), cp_id=self.cp_id)
 
     def _start(self, command: StartChargingCommand) -> None:
         again = self.charge is not None and self.charge.session_id == command.session_id
@@ -436,6 +455,19 @@ class Point(asyncio.Protocol):
             self._waiting.append(value + b"\n")
 
 
+class EchoPoint(Point):
+    """One who sends heartbeats, and gets them back."""
+
+    def _hello(self) -> Message:
+        return self._heartbeat()
+
+    def _receive(self, message: Message, came_ns: int) -> None:
+        if self.registered:
+            self.crowd.report.heartbeats_answered += 1
+        else:
+            self._registered(came_ns)
+
+
 async def run(crowd: Crowd) -> None:
     """Until stdin ends."""
     loop = asyncio.get_running_loop()
@@ -464,10 +496,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--heartbeat-s", type=float, default=30.0)
     parser.add_argument("--at-once", type=int, metavar="READINGS", help="charge at once, in so many readings")
+    parser.add_argument("--echo", action="store_true", help="there is an echo server in place of Central")
     given = parser.parse_args()
     allow_open_files(given.count + 1000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        crowd = Crowd(given.port, given.kafka, given.count, given.heartbeat_s, given.at_once)
+        point = EchoPoint if given.echo else Point
+        crowd = Crowd(given.port, given.kafka, given.count, given.heartbeat_s, given.at_once, point)
         # Collecting would hold them all up for a moment, and nothing here is in a cycle for long.
         gc.freeze()
         gc.disable()

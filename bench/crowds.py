@@ -67,16 +67,24 @@ class Crowd:
 
 @contextmanager
 def crowd_of(
-    count: int, port: int, kafka: str, *, heartbeat_s: float = 30.0, readings_at_once: int | None = None
+    count: int,
+    port: int,
+    kafka: str,
+    *,
+    heartbeat_s: float = 30.0,
+    readings_at_once: int | None = None,
+    echo: bool = False,
 ) -> Iterator[Crowd]:
     """`count` charge points of the Central at `port`, until the end of the block; some may not be there yet.
 
-    They charge until they are stopped or, with `readings_at_once`, each charge in a moment.
+    They charge until they are stopped or, with `readings_at_once`, each charge in a moment; `echo`: at `port` is
+    an echo server, and they only beat.
     """
     command = [
         *(sys.executable, str(SCRIPT), "--port", str(port), "--kafka", kafka, "--count", str(count)),
         *("--heartbeat-s", str(heartbeat_s)),
         *(("--at-once", str(readings_at_once)) if readings_at_once is not None else ()),
+        *(("--echo",) if echo else ()),
     ]
     crowd = Crowd(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE), count)
     try:

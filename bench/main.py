@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import connections
 import latency
 import peer
 import readings
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[Ground], Part]] = {
     "latency": latency.measure,
     "peer": peer.measure,
     "sessions": sessions.measure,
+    "connections": connections.measure,
 }
 
 
