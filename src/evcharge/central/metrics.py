@@ -1,7 +1,7 @@
 """What Central counts, for Prometheus. The worker counts in plain dicts; names come in when somebody asks."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from evcharge.domain.decisions import BILLED_WH, ended_as
+from evcharge.domain.decisions import BILLED_WH, Frame, FromKafka, FromMonitor, Record, ended_as
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import WIRE_ERRORS
@@ -35,6 +35,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.decide_s = self._timing("decide", "deciding a batch")
         self.commit_s = self._timing("commit", "writing a batch to the database")
+
+    def count_received(self, via: str, received: Iterable[FromMonitor | FromKafka]) -> None:
+        _count(self.received, via, received)
+
+    def count_sent(self, via: str, sent: Iterable[Frame | Record]) -> None:
+        _count(self.sent, via, sent)
 
     def _timing(self, name: str, what: str) -> Histogram:
         return Histogram(f"evcharge_{name}_seconds", f"Time of {what}.", buckets=SECONDS, registry=self._registry)
@@ -89,6 +95,15 @@ class Snapshot:
     waiting: int
     lag: dict[tuple[str, int], int]
     up: dict[str, bool]
+
+
+def _count(
+    counter: Counter[tuple[str, type[Message]]],
+    via: str,
+    carriers: Iterable[FromMonitor | FromKafka | Frame | Record],
+) -> None:
+    for kind, number in Counter([type(carrier.message) for carrier in carriers]).items():
+        counter[via, kind] += number
 
 
 class _Collected(Collector):

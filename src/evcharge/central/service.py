@@ -6,6 +6,7 @@ redelivery: offsets are committed once all that followed from their records has 
 """
 
 import asyncio
+import gc
 import itertools
 import math
 import socket
@@ -71,6 +72,7 @@ from evcharge.transport.offsets import OffsetTracker, Ticket
 from evcharge.transport.tcp import Address, Link, port_of, serve
 from evcharge.transport.trace import Trace
 
+GC_AFTER_ALLOCATIONS = 50_000
 LOOK_AT_TOPICS_EVERY_S = 5.0
 KAFKA_BATCHES_IN_HAND = 4
 MAX_WAITING = 50_000
@@ -176,6 +178,9 @@ class Central:
             on_fatal=self._fail,
             on_batch=self._take_batch,
         )
+        # What has been loaded stays, and no search for garbage need look at it again; nor at each few messages.
+        gc.freeze()
+        gc.set_threshold(GC_AFTER_ALLOCATIONS)
         # History is read beside the worker, so that a long look back delays no charge.
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
         desk_threads = ThreadPoolExecutor(DESK_THREADS, thread_name_prefix="desk")
@@ -422,13 +427,6 @@ class Central:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
                     rejects.records.append(Record(bad.driver_id, reply))
 
-    def _count_received(self, inputs: list[Input]) -> None:
-        self.metrics.received.update(
-            ("tcp" if isinstance(item, FromMonitor) else "kafka", type(item.message))
-            for item in inputs
-            if isinstance(item, FromMonitor | FromKafka)
-        )
-
     def _handle(
         self,
         inputs: list[Input],
@@ -437,7 +435,8 @@ class Central:
         rejects: Decisions,
     ) -> None:
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
-        self._count_received(inputs)
+        self.metrics.count_received("tcp", [item for item in inputs if isinstance(item, FromMonitor)])
+        self.metrics.count_received("kafka", [item for item in inputs if isinstance(item, FromKafka)])
         now = self._now()
         with self.metrics.decide_s.time():
             decisions = self._network.decide(inputs, known, now)
@@ -469,7 +468,11 @@ class Central:
         if decisions.outcomes:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for record in decisions.records:
-            self._publish(record.driver_id, record.message, ticket)
+            message = record.message
+            if isinstance(message, ChargingStatusUpdate) and message.in_reply_to is None:
+                self._keep_up_to_date(message)
+            else:
+                self._publish(record.driver_id, message, ticket)
         for letter in decisions.dead_letters:
             self._put_aside(letter, ticket)
         for request in decisions.histories:
@@ -481,8 +484,8 @@ class Central:
         for note in decisions.notes:
             self._tell(note)
         self.metrics.counts.update(decisions.counts)
-        self.metrics.sent.update(("tcp", type(frame.message)) for frame in decisions.frames)
-        self.metrics.sent.update(("kafka", type(record.message)) for record in decisions.records)
+        self.metrics.count_sent("tcp", decisions.frames)
+        self.metrics.count_sent("kafka", decisions.records)
 
     def _tell(self, note: Note) -> None:
         if note.kind is not None:
@@ -502,6 +505,11 @@ class Central:
             if closing.connection in self._links:
                 self._links[closing.connection].close(closing.error)
 
+    def _keep_up_to_date(self, update: ChargingStatusUpdate) -> None:
+        """The next one says more, so a driver can do without this one."""
+        if not self._publisher.publish_droppable(Topic.RESPONSES, update.driver_id, messages.encode(update)):
+            self.metrics.counts["status_update_dropped"] += 1
+
     def _publish(self, driver_id: str, message: Message, ticket: Ticket | None) -> None:
         if ticket is not None:
             self._offsets.expect(ticket)
@@ -513,13 +521,7 @@ class Central:
                 self._inbox.put(ReceiptSent(message.session_id, message.revision))
 
         value = messages.encode(message)
-        # The next status update says more; a driver can do without this one.
-        droppable = isinstance(message, ChargingStatusUpdate)
-        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through, droppable=droppable):
-            if droppable:
-                self.metrics.counts["status_update_dropped"] += 1
-                through(False)
-                return
+        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through):
             self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
             if self._stopping.wait(RETRY_S):
                 return

@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import Actor, AuditEntry, Command
 from evcharge.domain.session import Session, SessionStatus
 from evcharge.errors import WireError
-from evcharge.protocol.messages import ChargingData, ChargingHistoryRequest, Message
+from evcharge.protocol.messages import ChargingHistoryRequest, Message
 from evcharge.protocol.records import Received
-from evcharge.protocol.topics import Topic
 
 BILLED_WH = "billed_wh"
 """What the energy of all receipts is counted as."""
@@ -37,8 +38,7 @@ class MonitorCame:
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FromMonitor:
+class FromMonitor(msgspec.Struct, frozen=True):
     """A message on a Monitor's connection."""
 
     connection: int
@@ -53,16 +53,11 @@ class MonitorGone:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FromKafka:
+class FromKafka(msgspec.Struct, frozen=True):
     """A record, and the message that it holds."""
 
     record: Received
     message: Message
-
-    @property
-    def topic(self) -> Topic:
-        return Topic(self.record.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +115,6 @@ class MeterValue:
     power_w: int
     soc_percent: float | None
     measured_at: datetime
-
-    @classmethod
-    def of(cls, reading: ChargingData) -> "MeterValue":
-        return cls(
-            reading.session_id,
-            reading.seq,
-            reading.energy_wh,
-            reading.power_w,
-            reading.soc_percent,
-            reading.timestamp,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +192,8 @@ class Decisions:
     charge_points: dict[str, ChargePoint] = field(default_factory=dict)
     drivers: set[str] = field(default_factory=set)
     sessions: dict[UUID, Session] = field(default_factory=dict)
+    metered: list[Session] = field(default_factory=list)
+    """Those whose meters have moved; of most of them nothing else has changed."""
     meter_values: list[MeterValue] = field(default_factory=list)
     faults: list[FaultOpened | FaultCleared] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -229,6 +215,7 @@ class Decisions:
             self.charge_points
             or self.drivers
             or self.sessions
+            or self.metered
             or self.meter_values
             or self.faults
             or self.answers

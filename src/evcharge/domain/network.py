@@ -87,6 +87,7 @@ class Policy:
     silent_session_s: float = 3600.0
     request_max_age_s: float = 300.0
     meter_value_interval_s: float = 15.0
+    driver_update_interval_s: float = 0.5
     time_scale: float = 1.0
     open_registration: bool = False
 
@@ -96,6 +97,7 @@ class Timer(Enum):
     HEARTBEAT = auto()
     START = auto()
     SESSIONS = auto()
+    UPDATES = auto()
 
 
 def _is_for_a_person(error: WireError, message: Message) -> bool:
@@ -128,9 +130,9 @@ class Network:
         self._deadlines: list[tuple[float, int, Timer, int | str | UUID]] = []
         self._deadline_count = 0
         self._looks_at_sessions = False
-        self.last_readings: dict[UUID, ChargingData] = {}
-        self.stored_readings: dict[UUID, ChargingData] = {}
-        self.moved: dict[UUID, Session] = {}
+        self.moved: dict[str, Session] = {}
+        """Whose meters have moved in this batch, by their charge points."""
+        self._untold: dict[str, Session] = {}
         self.touched = set(self.charge_points)
         """The charge points that may look otherwise than when this was last emptied, for whoever watches."""
         self.known = Known()
@@ -150,6 +152,8 @@ class Network:
                 case FromMonitor(message=message):
                     self._want(message, wanted)
                 case FromKafka(message=message):
+                    if type(message) is ChargingData:
+                        continue  # The most frequent; all that it needs is in memory.
                     self._want(message, wanted)
                     if isinstance(message, DriverRequest):
                         wanted.drivers.add(message.driver_id)
@@ -179,8 +183,8 @@ class Network:
             match item:
                 case FromMonitor(connection, message):
                     self._route(MONITOR_ROUTES, message, connection, now)
-                case FromKafka():
-                    self._take_record(item, now)
+                case FromKafka(record, message):
+                    self._take_record(record, message, now)
                 case MonitorCame(connection):
                     self.unregistered.add(connection)
                     self.came[connection] = item
@@ -191,7 +195,7 @@ class Network:
                 case FromOperator():
                     self.out.outcomes.append(Outcome(item.ticket, self._obey(item, now)))
         self._pass_deadlines(now)
-        self._publish_moved(now)
+        self._settle_moved(now)
         out, self.out = self.out, Decisions()
         return out
 
@@ -206,16 +210,15 @@ class Network:
     def next_deadline_s(self) -> float | None:
         return self._deadlines[0][0] if self._deadlines else None
 
-    def _take_record(self, item: FromKafka, now: Instant) -> None:
-        message = item.message
+    def _take_record(self, record: Received, message: Message, now: Instant) -> None:
         if isinstance(message, DriverRequest):
-            error = impostor(self, item.record, message)
+            error = impostor(self, record, message)
             if error is not None:
-                self._turn_away(item.record, message, error, now)
+                self._turn_away(record, message, error, now)
                 return
-        refused = self._route(KAFKA_ROUTES[item.topic], message, None, now)
+        refused = self._route(KAFKA_ROUTES[record.topic], message, None, now)
         if refused is not None and _is_for_a_person(refused, message):
-            self.out.dead_letters.append(DeadLetter(item.record, refused))
+            self.out.dead_letters.append(DeadLetter(record, refused))
 
     def _turn_away(self, record: Received, request: DriverRequest, error: WireError, now: Instant) -> None:
         """Answered, but not remembered, as with a stranger on TCP; nor is what was remembered repeated."""
@@ -382,7 +385,7 @@ class Network:
         session.last_heard_s = now.monotonic_s
         self.store(session)
         self.show_charging(session)
-        self.moved[session.session_id] = session
+        self.moved[session.cp_id] = session
         self.note("session_started", session_id=session.session_id, cp_id=session.cp_id)
 
     def show_charging(self, session: Session) -> None:
@@ -394,12 +397,13 @@ class Network:
         self, session: Session, reason: EndReason, at: datetime, now: Instant, in_reply_to: UUID | None = None
     ) -> None:
         """Close the session with what was metered, free charge point and driver, and write the receipt."""
+        if session.measured_at is not None and session.last_seq != session.stored_seq:
+            self.store_meter_value(session, session.measured_at)  # Of each session the last one is kept.
         session.end(reason, at)
         self.store(session)
         del self.sessions[session.session_id]
         del self.session_at[session.cp_id]
         del self.session_of[session.driver_id]
-        self._store_last_reading(session)
         self.known.sessions[session.session_id] = session
         self.count(ended_as(session.status))
         self.count(BILLED_WH, session.energy_wh)
@@ -419,12 +423,14 @@ class Network:
         receipt = self.publish_receipt(session, in_reply_to, now)
         self.command(cp, receipt)
 
-    def _store_last_reading(self, session: Session) -> None:
-        """Of each session the last reading is kept; the completion, if there is one, has brought it already."""
-        last = self.last_readings.pop(session.session_id, None)
-        stored = self.stored_readings.pop(session.session_id, None)
-        if last is not None and last.seq == session.last_seq and last is not stored:
-            self.out.meter_values.append(MeterValue.of(last))
+    def store_meter_value(self, session: Session, at: datetime) -> None:
+        """Keep what the session's meter says, and said `at` this time."""
+        session.stored_at, session.stored_seq = at, session.last_seq
+        self.out.meter_values.append(
+            MeterValue(
+                session.session_id, session.last_seq, session.energy_wh, session.power_w, session.soc_percent, at
+            )
+        )
 
     def publish_receipt(
         self, session: Session, in_reply_to: UUID | None, now: Instant
@@ -433,13 +439,33 @@ class Network:
         self.out.records.append(Record(session.driver_id, receipt, receipt_of=session.session_id))
         return receipt
 
-    def _publish_moved(self, now: Instant) -> None:
-        """Tell the drivers how their charges stand; once a batch, however many readings it had."""
+    def _settle_moved(self, now: Instant) -> None:
+        """Store the meters, and tell the drivers: once a batch, however many readings it had."""
+        self.out.metered += self.moved.values()
+        self.touched.update(self.moved)
         for session in self.moved.values():
-            if session.is_open:
-                update = status_of(session, None, now)
-                self.out.records.append(Record(session.driver_id, update))
+            if now.monotonic_s - session.told_s >= self.policy.driver_update_interval_s:
+                self._tell_driver(session, now)
+            else:
+                self._tell_driver_soon(session, now)
         self.moved.clear()
+
+    def _tell_driver(self, session: Session, now: Instant) -> None:
+        self._untold.pop(session.cp_id, None)
+        if session.is_open:  # Else the receipt tells more.
+            session.told_s = now.monotonic_s
+            self.out.records.append(Record(session.driver_id, status_of(session, None, now)))
+
+    def _tell_driver_soon(self, session: Session, now: Instant) -> None:
+        """Where readings come faster than anybody reads them: after a time without Kafka, say."""
+        if not self._untold:
+            self._set_deadline(now.monotonic_s + self.policy.driver_update_interval_s, Timer.UPDATES, 0)
+        self._untold[session.cp_id] = session
+
+    def _tell_untold(self, now: Instant) -> None:
+        for cp_id, session in list(self._untold.items()):
+            if cp_id not in self.moved:
+                self._tell_driver(session, now)
 
     # Connections and deadlines
 
@@ -472,6 +498,8 @@ class Network:
                     self._check_start(key, now)
                 case Timer.SESSIONS, _:
                     self._check_sessions(now)
+                case Timer.UPDATES, _:
+                    self._tell_untold(now)
 
     def _check_registration(self, connection: int) -> None:
         if connection in self.unregistered:

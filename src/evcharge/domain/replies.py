@@ -50,8 +50,13 @@ def stop_command(session: Session, now: Instant) -> StopChargingCommand:
 
 
 def status_of(session: Session, in_reply_to: UUID | None, now: Instant) -> ChargingStatusUpdate:
+    """How the session stands after its last reading; for one who asked, or for its driver."""
     return ChargingStatusUpdate(
-        message_id=messages.new_id(),
+        message_id=(
+            derived_id(in_reply_to, "answer")
+            if in_reply_to is not None
+            else messages.numbered_id(session.session_id, session.last_seq + 2)
+        ),
         timestamp=now.utc,
         in_reply_to=in_reply_to,
         driver_id=session.driver_id,

@@ -63,7 +63,7 @@ MONITOR_ROUTES: Routes = {
     ErrorResponse: on_error,
 }
 
-KAFKA_ROUTES: dict[Topic, Routes] = {
+KAFKA_ROUTES: dict[str, Routes] = {
     Topic.CHARGE_REQUESTS: {ChargeRequest: on_charge_request},
     Topic.STOP_REQUESTS: {StopChargingRequest: on_stop_request},
     Topic.CPS_REQUESTS: {

@@ -6,7 +6,7 @@ energy was delivered, so it is billed, once, on a receipt with a higher revision
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -136,6 +136,12 @@ class Session:
     # Only in memory, on the monotonic clock.
     last_heard_s: float = 0.0
     held_since_s: float = math.inf
+    told_s: float = field(default=-math.inf, compare=False)
+    """When its driver was last told how it stands."""
+    # Only in memory: when the last reading was taken, and which one was the last to be stored, and from when.
+    measured_at: datetime | None = field(default=None, compare=False)
+    stored_at: datetime | None = field(default=None, compare=False)
+    stored_seq: int = field(default=-1, compare=False)
 
     @property
     def is_open(self) -> bool:

@@ -36,6 +36,7 @@ MAX_PRICE_PER_KWH = Decimal(1000)
 PRICE_DECIMALS = 6
 MAX_COST = Decimal(10**9)
 COST_DECIMALS = 2
+WHOLE_CENTS = Decimal("0.01")
 MAX_PAGE = 200
 
 
@@ -61,6 +62,12 @@ class Verdict(Reply, frozen=True, kw_only=True):
     accepted: bool
     code: Id | None = None
     reason: Text | None = None
+
+
+class DriverRequest(Message, frozen=True, kw_only=True):
+    """What a driver says, and signs."""
+
+    driver_id: Id
 
 
 # Monitor to Central, and back
@@ -224,8 +231,7 @@ class HealthCheckResponse(Reply, frozen=True, kw_only=True, tag="health_check_re
 # Driver to Central, and back
 
 
-class ChargeRequest(Message, frozen=True, kw_only=True, tag="charge_request"):
-    driver_id: Id
+class ChargeRequest(DriverRequest, frozen=True, kw_only=True, tag="charge_request"):
     cp_id: Id
     energy_wh: Annotated[int, Meta(ge=1, le=10**9)] | None = None
 
@@ -243,8 +249,7 @@ class ChargeRequestResponse(Verdict, frozen=True, kw_only=True, tag="charge_requ
             check_price(self.price_per_kwh)
 
 
-class StopChargingRequest(Message, frozen=True, kw_only=True, tag="stop_charging_request"):
-    driver_id: Id
+class StopChargingRequest(DriverRequest, frozen=True, kw_only=True, tag="stop_charging_request"):
     cp_id: Id
     session_id: UUID
 
@@ -255,10 +260,9 @@ class StopChargingResponse(Verdict, frozen=True, kw_only=True, tag="stop_chargin
     session_id: UUID
 
 
-class AvailableCpsRequest(Message, frozen=True, kw_only=True, tag="available_cps_request"):
+class AvailableCpsRequest(DriverRequest, frozen=True, kw_only=True, tag="available_cps_request"):
     """Charge points in order of their ids, those after `after`; only those one can charge at, unless `all`."""
 
-    driver_id: Id
     all: bool = False
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
@@ -285,8 +289,8 @@ class AvailableCpsResponse(Reply, frozen=True, kw_only=True, tag="available_cps_
     next_after: str | None = None
 
 
-class ChargingStatusRequest(Message, frozen=True, kw_only=True, tag="charging_status_request"):
-    driver_id: Id
+class ChargingStatusRequest(DriverRequest, frozen=True, kw_only=True, tag="charging_status_request"):
+    pass
 
 
 class ChargingStatusUpdate(Reply, frozen=True, kw_only=True, tag="charging_status_update"):
@@ -309,10 +313,9 @@ class ChargingStatusUpdate(Reply, frozen=True, kw_only=True, tag="charging_statu
         check_cost(self.cost)
 
 
-class ChargingHistoryRequest(Message, frozen=True, kw_only=True, tag="charging_history_request"):
+class ChargingHistoryRequest(DriverRequest, frozen=True, kw_only=True, tag="charging_history_request"):
     """The driver's ended sessions, newest first; those before the page mark `before`."""
 
-    driver_id: Id
     before: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 20
 
@@ -345,12 +348,6 @@ class ChargingHistoryResponse(Reply, frozen=True, kw_only=True, tag="charging_hi
 
 
 # Anyone to anyone
-
-
-DriverRequest = (
-    ChargeRequest | StopChargingRequest | AvailableCpsRequest | ChargingStatusRequest | ChargingHistoryRequest
-)
-"""What a driver says, and signs."""
 
 
 class ErrorResponse(Reply, frozen=True, kw_only=True, tag="error_response"):
@@ -491,6 +488,8 @@ def check_price(price: Decimal) -> None:
 
 def check_cost(cost: Decimal) -> None:
     """Raises `ValueError` for what is no sum of money: NaN, say."""
+    if cost.same_quantum(WHOLE_CENTS) and not cost.is_signed() and cost <= MAX_COST:
+        return  # As Central writes it, so that no more need be looked at.
     _check_money("cost", cost, MAX_COST, COST_DECIMALS)
 
 
@@ -515,6 +514,11 @@ def new_id() -> UUID:
 def derived_id(origin: UUID, name: str) -> UUID:
     """The id of the message called `name` that follows from `origin`: the same whenever it is made again."""
     return uuid5(origin, name)
+
+
+def numbered_id(origin: UUID, number: int) -> UUID:
+    """The id of one of very many messages that follow from `origin`, by its number among them, from 1."""
+    return UUID(int=(origin.int + number) % 2**128)
 
 
 def answering(request: Message, now: Instant) -> dict[str, Any]:

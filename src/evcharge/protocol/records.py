@@ -1,13 +1,13 @@
 """A Kafka record as it came, and the signature by which a driver's is known to be the driver's own."""
 
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 SIGNATURE_HEADER = "evcharge-hmac-sha256"
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """One record."""
 
     topic: str

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from evcharge.domain.charge_point import ChargePoint
-from evcharge.domain.decisions import Decisions, FaultCleared, FaultOpened, Known, Wanted
+from evcharge.domain.decisions import Decisions, FaultCleared, FaultOpened, Known, MeterValue, Wanted
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
@@ -19,6 +19,7 @@ from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
 from evcharge.storage.database import changing, open_database, reading, writing
+from evcharge.storage.many_rows import ManyRows
 from evcharge.storage.registry import write_audit
 
 ANSWERS_KEPT = timedelta(days=1)
@@ -41,6 +42,12 @@ _SESSION_CHANGES = [
     "stop_requested",
     "revision",
 ]
+_METERED = (
+    update(schema.sessions)
+    .where(schema.sessions.c.session_id == bindparam("of"))
+    .values({name: bindparam(name) for name in ("energy_wh", "cost", "power_w", "soc_percent", "last_seq")})
+)
+_METER_VALUE_COLUMNS = [column.name for column in schema.meter_values.columns]
 
 
 class Store:
@@ -49,6 +56,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.engine = open_database(path)
         self._writing = writing(self.engine)
+        self._meters = ManyRows(_METERED, self.engine.dialect)
+        self._meter_values = ManyRows(upsert(schema.meter_values).on_conflict_do_nothing(), self.engine.dialect)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -118,11 +127,31 @@ class Store:
             _write_charge_points(connection, decisions.charge_points.values())
             _write_drivers(connection, decisions.drivers, now)
             _write_sessions(connection, decisions.sessions.values())
-            _write_meter_values(connection, decisions)
+            self._write_meters(connection, decisions.metered)
+            self._write_meter_values(connection, decisions.meter_values)
             _write_faults(connection, decisions.faults)
             _write_answers(connection, decisions, now)
             _write_receipts_sent(connection, decisions.receipts_sent)
             write_audit(connection, decisions.audit, now)
+
+    def _write_meters(self, connection: Connection, sessions: list[Session]) -> None:
+        if sessions:
+            self._meters.execute(
+                connection,
+                {
+                    "of": [session.session_id for session in sessions],
+                    "energy_wh": [session.energy_wh for session in sessions],
+                    "cost": [session.cost for session in sessions],
+                    "power_w": [session.power_w for session in sessions],
+                    "soc_percent": [session.soc_percent for session in sessions],
+                    "last_seq": [session.last_seq for session in sessions],
+                },
+            )
+
+    def _write_meter_values(self, connection: Connection, values: list[MeterValue]) -> None:
+        if values:
+            columns = {name: [getattr(value, name) for value in values] for name in _METER_VALUE_COLUMNS}
+            self._meter_values.execute(connection, columns)
 
     def forget_answers(self, now: datetime) -> None:
         with self._writing.begin() as connection:
@@ -216,22 +245,6 @@ def _write_sessions(connection: Connection, sessions: Iterable[Session]) -> None
         statement = upsert(schema.sessions)
         changed = {name: statement.excluded[name] for name in _SESSION_CHANGES}
         connection.execute(statement.on_conflict_do_update(index_elements=["session_id"], set_=changed), rows)
-
-
-def _write_meter_values(connection: Connection, decisions: Decisions) -> None:
-    rows = [
-        {
-            "session_id": value.session_id,
-            "seq": value.seq,
-            "energy_wh": value.energy_wh,
-            "power_w": value.power_w,
-            "soc_percent": value.soc_percent,
-            "measured_at": value.measured_at,
-        }
-        for value in decisions.meter_values
-    ]
-    if rows:
-        connection.execute(upsert(schema.meter_values).on_conflict_do_nothing(), rows)
 
 
 def _write_faults(connection: Connection, faults: Iterable[FaultOpened | FaultCleared]) -> None:

@@ -158,11 +158,9 @@ class Publisher:
         on_report: Callable[[bool], None] | None = None,
         *,
         headers: Mapping[str, bytes] = NO_HEADERS,
-        droppable: bool = False,
     ) -> bool:
         """Queue a record; False when the queue is full, because the broker has been away too long.
 
-        For a `droppable` one it is full at half its size, so that what must not be lost finds room.
         `on_report` is told, in another thread, whether the broker has written the record.
         """
 
@@ -174,8 +172,6 @@ class Publisher:
             if on_report is not None:
                 on_report(error is None)
 
-        if droppable and len(self._producer) >= QUEUE_RECORDS // 2:
-            return False
         try:
             self._producer.produce(topic, value=value, key=key, headers=dict(headers), on_delivery=report)
         except BufferError:
@@ -185,6 +181,21 @@ class Publisher:
             return True
         if self._trace is not None:
             self._trace.record("out", topic, _text(key), value or b"")
+        return True
+
+    def publish_droppable(self, topic: str, key: str, value: bytes) -> bool:
+        """Queue a record that may be lost; whether it is, nobody is told, which is most of what a record costs.
+
+        False when the queue is half full, so that what must not be lost finds room.
+        """
+        if len(self._producer) >= QUEUE_RECORDS // 2:
+            return False
+        try:
+            self._producer.produce(topic, value, key)
+        except (BufferError, KafkaException):
+            return False
+        if self._trace is not None:
+            self._trace.record("out", topic, key, value)
         return True
 
     def _serve_reports(self) -> None:
@@ -389,16 +400,16 @@ class Subscriber:
     def _received(self, record: KafkaRecord) -> Received | None:
         error = record.error()
         topic, partition, offset = record.topic(), record.partition(), record.offset()
-        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._begin_anew(str(topic), int(partition or 0), int(offset or 0))
-            return None
         if error is not None:
-            self._log.warning("kafka_read_failed", cause=error.str())
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self._begin_anew(str(topic), int(partition or 0), int(offset or 0))
+            else:
+                self._log.warning("kafka_read_failed", cause=error.str())
             return None
         assert topic is not None
         assert partition is not None
         assert offset is not None
-        key, value = record.key(), bytes(record.value() or b"")
+        key, value = record.key(), record.value() or b""
         if self._trace is not None:
             self._trace.record("in", topic, _text(key), value)
         return Received(topic, partition, offset, _bytes(key), value, headers_of(record))
@@ -450,7 +461,8 @@ class Subscriber:
 def headers_of(record: KafkaRecord) -> tuple[tuple[str, bytes | None], ...]:
     """Its headers; none if the name of one is not UTF-8, which the library cannot read and anyone can send."""
     try:
-        return tuple((name, _bytes(said)) for name, said in _headers(record) or ())
+        headers = _headers(record)
+        return tuple((name, _bytes(said)) for name, said in headers) if headers else ()
     except (SystemError, UnicodeDecodeError):
         return ()
 

@@ -64,7 +64,7 @@ def with_header(item: FromKafka, *headers: tuple[str, bytes | None]) -> FromKafk
 
 
 def test_every_kind_of_request_of_a_driver_is_tried_here() -> None:
-    assert set(TOPICS) == set(DriverRequest.__args__)
+    assert set(TOPICS) == set(DriverRequest.__subclasses__())
 
 
 @pytest.mark.parametrize("kind", TOPICS)

@@ -190,7 +190,7 @@ class World:
                 cp, connection=None, last_heard_s=0.0, faults=set(), settling=False
             )
         self.drivers |= decisions.drivers
-        for session in decisions.sessions.values():
+        for session in (*decisions.sessions.values(), *decisions.metered):
             self.sessions[session.session_id] = replace(session, last_heard_s=0.0)
         for answer in decisions.answers:
             self.answers.setdefault(answer.request_id, answer.message)
@@ -1094,6 +1094,7 @@ def test_a_reading_tells_the_driver_how_the_charge_stands() -> None:
     world = World()
     connection = world.settled()
     session_id = world.charging(connection)
+    world.wait(1)
     decisions = world.say(connection, world.reading(session_id, 1, 12_345, power_w=11_000, soc_percent=61.5))
     update = only(records(decisions, ChargingStatusUpdate, "D1"))
     assert (update.energy_wh, update.power_w, update.soc_percent) == (12_345, 11_000, 61.5)
@@ -1327,10 +1328,36 @@ def test_a_batch_of_readings_makes_one_status_update_a_session() -> None:
     world = World()
     one, two = world.settled("CP1"), world.settled("CP2")
     first, second = world.charging(one, "D1", "CP1"), world.charging(two, "D2", "CP2")
+    world.wait(1)
     batch = [world.reading(of, seq, 10 * seq) for seq in range(1, 20) for of in (first, second)]
     decisions = world.kafka(Topic.SESSION_DATA, *batch)
     updates = records(decisions, ChargingStatusUpdate)
     assert [(update.session_id, update.energy_wh) for update in updates] == [(first, 190), (second, 190)]
+
+
+def test_readings_that_come_faster_than_anybody_reads_them_are_told_twice_a_second() -> None:
+    world = World()
+    session_id = world.charging(world.settled())
+    world.wait(1)
+    told = []
+    for seq in range(1, 41):
+        decisions = world.kafka(Topic.SESSION_DATA, world.reading(session_id, seq, 10 * seq))
+        assert [session.energy_wh for session in decisions.metered] == [10 * seq], "each is stored at once"
+        told += records(decisions, ChargingStatusUpdate) + records(world.wait(0.05), ChargingStatusUpdate)
+    assert [update.energy_wh for update in told] == [10, 110, 210, 310]
+    told = records(world.wait(0.5), ChargingStatusUpdate)
+    assert [update.energy_wh for update in told] == [400], "the last one is told, whatever comes after it"
+    assert records(world.wait(60), ChargingStatusUpdate) == []
+
+
+def test_what_was_to_be_told_of_a_session_that_has_ended_meanwhile_is_not() -> None:
+    world = World()
+    session_id = world.charging(world.settled())
+    world.wait(1)
+    for seq in (1, 2):
+        world.kafka(Topic.SESSION_DATA, world.reading(session_id, seq, 10 * seq))
+    world.kafka(Topic.SESSION_COMPLETE, world.completion(session_id, 3, 30))
+    assert records(world.wait(60), ChargingStatusUpdate) == []
 
 
 def test_a_session_that_ends_in_the_batch_gets_its_receipt_and_no_status_update() -> None:

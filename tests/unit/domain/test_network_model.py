@@ -175,7 +175,7 @@ class CentralMachine(RuleBasedStateMachine):
         for cp in decisions.charge_points.values():
             row = self.charge_points[cp.cp_id]
             self.charge_points[cp.cp_id] = replace(forgetful(cp), key_hash=row.key_hash, removed=row.removed)
-        for session in decisions.sessions.values():
+        for session in (*decisions.sessions.values(), *decisions.metered):
             before = self.stored.get(session.session_id)
             if before is not None:
                 assert session.energy_wh >= before.energy_wh
