@@ -105,8 +105,7 @@ class Answer:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class MeterValue:
+class MeterValue(msgspec.Struct, frozen=True):
     """A reading that is worth keeping."""
 
     session_id: UUID
@@ -132,8 +131,7 @@ class FaultCleared:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """A message for the Monitor at the other end of a connection."""
 
     connection: int
@@ -148,8 +146,7 @@ class Closing:
     error: WireError
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A message for `driver_responses`. `receipt_of` names the session whose receipt it is."""
 
     driver_id: str

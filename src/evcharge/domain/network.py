@@ -87,7 +87,8 @@ class Policy:
     silent_session_s: float = 3600.0
     request_max_age_s: float = 300.0
     meter_value_interval_s: float = 15.0
-    driver_update_interval_s: float = 0.5
+    driver_update_interval_s: float = 0.9
+    """A little less than a second, so that each of the readings that come once a second is told."""
     time_scale: float = 1.0
     open_registration: bool = False
 

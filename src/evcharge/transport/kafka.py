@@ -33,7 +33,7 @@ POLL_S = 0.1
 CLOSE_S = 2.0
 LEAVE_POLL_S = 0.5
 """librdkafka waits by the wall clock: if that is set back by an hour, a poll lasts an hour. We end without it."""
-BATCH_RECORDS = 1000
+BATCH_RECORDS = 2000
 QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0

@@ -503,10 +503,11 @@ def test_moments_keep_their_instant_whatever_their_zone(store: Store) -> None:
 
 
 def test_readings_are_kept_once(path: Path, store: Store) -> None:
-    value = MeterValue(UUID(int=1), 7, 1234, 11_000, 20.5, NOW)
-    other = replace(value, seq=8, soc_percent=None)
-    store.commit(decisions(a_session(), meter_values=[value, other]), NOW)
-    store.commit(Decisions(meter_values=[replace(value, energy_wh=9)]), NOW)
+    one = MeterValue(UUID(int=1), 7, 1234, 11_000, 20.5, NOW)
+    other = MeterValue(UUID(int=1), 8, 1234, 11_000, None, NOW)
+    again = MeterValue(UUID(int=1), 7, 9, 11_000, 20.5, NOW)
+    store.commit(decisions(a_session(), meter_values=[one, other]), NOW)
+    store.commit(Decisions(meter_values=[again]), NOW)
     assert rows(
         path, "SELECT seq, energy_wh, power_w, soc_percent, measured_at FROM meter_values ORDER BY seq"
     ) == [
