@@ -1,53 +1,39 @@
 """What the programs ask of the database, and nothing more."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, select, update
 
 from evcharge.domain.charge_point import ChargePoint
-from evcharge.domain.decisions import Decisions, FaultCleared, FaultOpened, Known, MeterValue, Wanted
+from evcharge.domain.decisions import Decisions, Known, Wanted
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
+from evcharge.storage.batches import CHARGE_POINT_COLUMNS, BatchWriter
 from evcharge.storage.database import changing, open_database, reading, writing
-from evcharge.storage.many_rows import ManyRows
-from evcharge.storage.registry import write_audit
 
 ANSWERS_KEPT = timedelta(days=1)
 MAX_VARIABLES = 10_000  # SQLite takes 32,766 in one statement
 
-_CHARGE_POINT_COLUMNS = [column.name for column in schema.charge_points.columns]
-# Not the key, nor whether it was removed: those are the operator's, who may have changed them since we read them.
-_CHARGE_POINT_CHANGES = [name for name in _CHARGE_POINT_COLUMNS if name not in ("cp_id", "key_hash", "removed")]
-_SESSION_COLUMNS = [field.name for field in fields(Session) if field.name in schema.sessions.columns]
-_SESSION_CHANGES = [
-    "status",
-    "end_reason",
-    "energy_wh",
-    "cost",
-    "power_w",
-    "soc_percent",
-    "last_seq",
-    "started_at",
-    "ended_at",
-    "stop_requested",
-    "revision",
-]
-_METERED = (
-    update(schema.sessions)
-    .where(schema.sessions.c.session_id == bindparam("of"))
-    .values({name: bindparam(name) for name in ("energy_wh", "cost", "power_w", "soc_percent", "last_seq")})
-)
-_METER_VALUE_COLUMNS = [column.name for column in schema.meter_values.columns]
+_SESSION_FIELDS = [field.name for field in fields(Session) if field.name in schema.sessions.columns]
+
+
+def _of(column: Column[Any]) -> Select[Any]:
+    """The rows of a table whose `column` is one of `ids`; made once, so that SQLAlchemy compiles it once."""
+    return select(column.table).where(column.in_(bindparam("ids", expanding=True)))
+
+
+_ANSWERS = _of(schema.answers.c.request_id)
+_SESSIONS = _of(schema.sessions.c.session_id)
+_CHARGE_POINTS = _of(schema.charge_points.c.cp_id)
+_DRIVERS = _of(schema.drivers.c.driver_id)
 
 
 class Store:
@@ -56,8 +42,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.engine = open_database(path)
         self._writing = writing(self.engine)
-        self._meters = ManyRows(_METERED, self.engine.dialect)
-        self._meter_values = ManyRows(upsert(schema.meter_values).on_conflict_do_nothing(), self.engine.dialect)
+        self._batches = BatchWriter(self.engine.dialect)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -99,59 +84,26 @@ class Store:
         known = Known()
         if not (wanted.answers or wanted.sessions or wanted.charge_points or wanted.drivers):
             return known
-        answers, sessions = schema.answers, schema.sessions
-        charge_points, drivers = schema.charge_points, schema.drivers
         with self.engine.connect() as connection:
-            for ids in _chunks(wanted.answers):
-                for row in connection.execute(select(answers).where(answers.c.request_id.in_(ids))):
-                    known.answers[row.request_id] = messages.decode(row.answer.encode())
-            for ids in _chunks(wanted.sessions):
-                for row in connection.execute(select(sessions).where(sessions.c.session_id.in_(ids))):
-                    known.sessions[row.session_id] = _session(row)
-            for ids in _chunks(wanted.charge_points):
-                for row in connection.execute(select(charge_points).where(charge_points.c.cp_id.in_(ids))):
-                    known.charge_points[row.cp_id] = _charge_point(row)
-            for ids in _chunks(wanted.drivers):
-                for row in connection.execute(select(drivers).where(drivers.c.driver_id.in_(ids))):
-                    if row.removed:
-                        known.removed_drivers.add(row.driver_id)
-                    else:
-                        known.drivers[row.driver_id] = row.key
+            for row in _rows(connection, _ANSWERS, wanted.answers):
+                known.answers[row.request_id] = messages.decode(row.answer.encode())
+            for row in _rows(connection, _SESSIONS, wanted.sessions):
+                known.sessions[row.session_id] = _session(row)
+            for row in _rows(connection, _CHARGE_POINTS, wanted.charge_points):
+                known.charge_points[row.cp_id] = _charge_point(row)
+            for row in _rows(connection, _DRIVERS, wanted.drivers):
+                if row.removed:
+                    known.removed_drivers.add(row.driver_id)
+                else:
+                    known.drivers[row.driver_id] = row.key
         return known
 
     def commit(self, decisions: Decisions, now: datetime) -> None:
-        """Write all that a batch has changed, in one transaction; the order keeps the foreign keys true."""
+        """Write all that a batch has changed, in one transaction."""
         if decisions.nothing_to_store:
             return
         with self._writing.begin() as connection:
-            _write_charge_points(connection, decisions.charge_points.values())
-            _write_drivers(connection, decisions.drivers, now)
-            _write_sessions(connection, decisions.sessions.values())
-            self._write_meters(connection, decisions.metered)
-            self._write_meter_values(connection, decisions.meter_values)
-            _write_faults(connection, decisions.faults)
-            _write_answers(connection, decisions, now)
-            _write_receipts_sent(connection, decisions.receipts_sent)
-            write_audit(connection, decisions.audit, now)
-
-    def _write_meters(self, connection: Connection, sessions: list[Session]) -> None:
-        if sessions:
-            self._meters.execute(
-                connection,
-                {
-                    "of": [session.session_id for session in sessions],
-                    "energy_wh": [session.energy_wh for session in sessions],
-                    "cost": [session.cost for session in sessions],
-                    "power_w": [session.power_w for session in sessions],
-                    "soc_percent": [session.soc_percent for session in sessions],
-                    "last_seq": [session.last_seq for session in sessions],
-                },
-            )
-
-    def _write_meter_values(self, connection: Connection, values: list[MeterValue]) -> None:
-        if values:
-            columns = {name: [getattr(value, name) for value in values] for name in _METER_VALUE_COLUMNS}
-            self._meter_values.execute(connection, columns)
+            self._batches.write(connection, decisions, now)
 
     def forget_answers(self, now: datetime) -> None:
         with self._writing.begin() as connection:
@@ -174,32 +126,25 @@ class Store:
         return [_past_session(row) for row in page], page[-1].number if len(rows) > len(page) else None
 
 
-def _chunks(ids: Iterable[Any]) -> Iterable[Sequence[Any]]:
+def _rows(connection: Connection, statement: Select[Any], ids: Collection[Any]) -> Iterator[Row[Any]]:
     ordered = list(ids)
-    return (ordered[i : i + MAX_VARIABLES] for i in range(0, len(ordered), MAX_VARIABLES))
+    for i in range(0, len(ordered), MAX_VARIABLES):
+        yield from connection.execute(statement, {"ids": ordered[i : i + MAX_VARIABLES]})
 
 
 # Rows and objects
 
 
 def _charge_point(row: Row[Any]) -> ChargePoint:
-    values = {name: getattr(row, name) for name in _CHARGE_POINT_COLUMNS}
+    values = {name: getattr(row, name) for name in CHARGE_POINT_COLUMNS}
     return ChargePoint(**values | {"status": Status(row.status)})
 
 
 def _session(row: Row[Any]) -> Session:
-    values = {name: getattr(row, name) for name in _SESSION_COLUMNS}
+    values = {name: getattr(row, name) for name in _SESSION_FIELDS}
     values["status"] = SessionStatus(row.status)
     values["end_reason"] = EndReason(row.end_reason) if row.end_reason else None
     return Session(**values)
-
-
-def _session_values(session: Session) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(session, name) for name in _SESSION_COLUMNS}
-    values["status"] = session.status.value
-    values["end_reason"] = session.end_reason.value if session.end_reason else None
-    values["cost"] = session.cost
-    return values
 
 
 def _past_session(row: Row[Any]) -> PastSession:
@@ -217,70 +162,3 @@ def _past_session(row: Row[Any]) -> PastSession:
         ended_at=row.ended_at,
         revision=row.revision,
     )
-
-
-# Writing; each takes what a batch has and does nothing if that is nothing
-
-
-def _write_charge_points(connection: Connection, charge_points: Iterable[ChargePoint]) -> None:
-    rows = [
-        {name: getattr(cp, name) for name in _CHARGE_POINT_COLUMNS} | {"status": cp.status.value}
-        for cp in charge_points
-    ]
-    if rows:
-        statement = upsert(schema.charge_points)
-        changed = {name: statement.excluded[name] for name in _CHARGE_POINT_CHANGES}
-        connection.execute(statement.on_conflict_do_update(index_elements=["cp_id"], set_=changed), rows)
-
-
-def _write_drivers(connection: Connection, driver_ids: Iterable[str], now: datetime) -> None:
-    rows = [{"driver_id": driver_id, "added_at": now, "removed": False} for driver_id in driver_ids]
-    if rows:
-        connection.execute(upsert(schema.drivers).on_conflict_do_nothing(), rows)
-
-
-def _write_sessions(connection: Connection, sessions: Iterable[Session]) -> None:
-    rows = [_session_values(session) | {"receipt_sent": 0} for session in sessions]
-    if rows:
-        statement = upsert(schema.sessions)
-        changed = {name: statement.excluded[name] for name in _SESSION_CHANGES}
-        connection.execute(statement.on_conflict_do_update(index_elements=["session_id"], set_=changed), rows)
-
-
-def _write_faults(connection: Connection, faults: Iterable[FaultOpened | FaultCleared]) -> None:
-    for fault in faults:
-        match fault:
-            case FaultOpened(cp_id, code, description, at):
-                connection.execute(
-                    insert(schema.faults).values(cp_id=cp_id, code=code, description=description, started_at=at)
-                )
-            case FaultCleared(cp_id, code, at):
-                connection.execute(
-                    update(schema.faults)
-                    .where(schema.IS_UNCLEARED, schema.faults.c.cp_id == cp_id, schema.faults.c.code == code)
-                    .values(cleared_at=at)
-                )
-
-
-def _write_answers(connection: Connection, decisions: Decisions, now: datetime) -> None:
-    rows = [
-        {
-            "request_id": answer.request_id,
-            "answer": messages.encode(answer.message).decode(),
-            "answered_at": now,
-        }
-        for answer in decisions.answers
-    ]
-    if rows:
-        connection.execute(upsert(schema.answers).on_conflict_do_nothing(), rows)
-
-
-def _write_receipts_sent(connection: Connection, receipts: list[tuple[UUID, int]]) -> None:
-    if receipts:
-        sessions = schema.sessions
-        connection.execute(
-            update(sessions)
-            .where(sessions.c.session_id == bindparam("of"), sessions.c.receipt_sent < bindparam("sent"))
-            .values(receipt_sent=bindparam("sent")),
-            [{"of": session_id, "sent": revision} for session_id, revision in receipts],
-        )
