@@ -68,7 +68,7 @@ WH_A_READING = 3
 DEFAULT_ENERGY_WH = 1_000
 """What a charge at once delivers to whoever does not say how much."""
 FIRST_CONNECTIONS_A_SECOND = 2_000
-TICK_S = 0.01
+TICK_S = 0.002
 REPORT_EVERY_S = 0.1
 LOOK_EVERY_S = 1.0
 READING_EVERY_S = 1.0
