@@ -3,12 +3,14 @@
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from harness import Program, World
+from harness import Program, World, eventually
 
 from evcharge.protocol.topics import Topic
 
@@ -42,6 +44,21 @@ class Ground:
         wanted = [NewTopic(name, num_partitions=PARTITIONS, replication_factor=1) for name in names]
         for made in admin.create_topics(wanted, operation_timeout=30).values():
             made.result()
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "bench-ground"})
+        try:
+            for name, number in product(names, range(PARTITIONS)):
+                eventually(partial(_is_led, consumer, TopicPartition(name, number)), f"{name} can be read")
+        finally:
+            consumer.close()
+
+
+def _is_led(consumer: Consumer, partition: TopicPartition) -> bool:
+    """Whether the broker serves it: it knows of a new topic before it does."""
+    try:
+        consumer.get_watermark_offsets(partition, timeout=10)
+    except KafkaException:
+        return False
+    return True
 
 
 def start_central(world: World, *arguments: str) -> Program:

@@ -7,13 +7,18 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from evcharge.domain.charge_point import hash_key
+from evcharge.domain.commands import Actor, Role
 from evcharge.domain.decisions import Decisions
+from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from prepared import charge_point
 
 CHARGE_POINTS = 2_000
 DRIVERS = 5_000
 YEARS = 5
+TOKEN = "a token of the benchmark, and of no other database"
+"""An operator's."""
 FREQUENT_DRIVER = "H-D-FREQUENT"
 SHARE_OF_FREQUENT = 100
 """One in so many sessions is of this driver: a company with many cars, say."""
@@ -112,6 +117,9 @@ def _with_everybody(database: Path) -> None:
                 drivers={FREQUENT_DRIVER, *(f"H-D{number:05d}" for number in range(DRIVERS))},
             ),
             datetime.now(UTC),
+        )
+        Registry(store.engine).add_token(
+            "bench", Role.OPERATOR, hash_key(TOKEN), Actor("bench", "bench"), datetime.now(UTC)
         )
     finally:
         store.close()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import connections
+import growth
 import latency
 import peer
 import readings
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[Ground], Part]] = {
     "readings": readings.measure,
     "latency": latency.measure,
     "peer": peer.measure,
+    "growth": growth.measure,
     "sessions": sessions.measure,
     "connections": connections.measure,
 }

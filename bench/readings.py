@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from evcharge.protocol.messages import ChargingData
 from evcharge.protocol.topics import Topic
 from figures import Figure, Part, at_least, require
 from ground import Ground, start_central
-from measuring import memory_bytes, processor_s
+from measuring import processor_s
 from prepared import with_sessions
 
 POWER_W = 11_000
@@ -51,6 +50,11 @@ def readings_of(sessions: Iterable[Session], seqs: range, since: datetime) -> It
 
 def publish(kafka: str, readings: Iterable[ChargingData]) -> int:
     """Have Kafka have them all; their number."""
+    return publish_encoded(kafka, ((reading.cp_id, messages.encode(reading)) for reading in readings))
+
+
+def publish_encoded(kafka: str, records: Iterable[tuple[str, bytes]]) -> int:
+    """The same, of keys and values."""
     producer = Producer(
         {
             "bootstrap.servers": kafka,
@@ -61,11 +65,10 @@ def publish(kafka: str, readings: Iterable[ChargingData]) -> int:
         }
     )
     count = 0
-    for reading in readings:
-        value = messages.encode(reading)
+    for key, value in records:
         while True:
             try:
-                producer.produce(Topic.SESSION_DATA, value, reading.cp_id)
+                producer.produce(Topic.SESSION_DATA, value, key)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -107,42 +110,24 @@ def check_books(world: World, sessions: int, readings_each: int) -> None:
     require(not rows[0]["wrong"], f"{rows[0]['wrong']} stored readings are wrong")
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What it took a Central to take all readings; its memory is that at the end."""
-
-    seconds: float
-    processor_s: float
-    transactions: float
-    memory_bytes: int
-
-
-def take(world: World, count: int, each: int, *arguments: str) -> Taken:
-    """Have a Central take, and check, what Kafka has for `count` sessions: the readings 0, 1, … of `each`."""
-    token = world.token("bench")
-    central = start_central(world, *arguments)
-    pid = central.process.pid
-    begun_s, used_s = time.monotonic(), processor_s(pid)
-    try:
-        until_metered(world, each - 1)
-        seconds = time.monotonic() - begun_s
-        used_s = processor_s(pid) - used_s
-        transactions = metric(world.http(central, token), "evcharge_commit_seconds_count")
-        taken = Taken(seconds, used_s, transactions, memory_bytes(pid))
-    finally:
-        world.stop()
-    check_books(world, count, each)
-    return taken
-
-
 def measure_central(ground: Ground, count: int, each: int) -> tuple[float, float, float]:
     """Seconds, seconds of the processor, and records a batch."""
     world = ground.network(f"readings-{count}")
     since = datetime.now(UTC)
     sessions = with_sessions(world.folder / "evcharge.db", count, since)
     total = publish(ground.kafka, readings_of(sessions, range(each), since))
-    taken = take(world, count, each)
-    return taken.seconds, taken.processor_s, total / taken.transactions
+    token = world.token("bench")
+    central = start_central(world)
+    begun_s, used_s = time.monotonic(), processor_s(central.process.pid)
+    try:
+        until_metered(world, each - 1)
+        seconds = time.monotonic() - begun_s
+        used_s = processor_s(central.process.pid) - used_s
+        batches = metric(world.http(central, token), "evcharge_commit_seconds_count")
+    finally:
+        world.stop()
+    check_books(world, count, each)
+    return seconds, used_s, total / batches
 
 
 def measure_bare_loop(ground: Ground, count: int, each: int, records_a_batch: float) -> tuple[float, float]:
