@@ -16,6 +16,7 @@ from confluent_kafka import Message as KafkaRecord
 from bare_loop import Reading, Update
 from evcharge.protocol.messages import ChargeRequest, ChargeRequestResponse, derived_id
 from evcharge.protocol.topics import Topic
+from ground import PARTITIONS
 
 TOPICS = (Topic.CHARGE_REQUESTS, Topic.SESSION_DATA)
 RECORDS_A_BATCH = 1000
@@ -39,8 +40,9 @@ class BareAnswers:
                 "queued.max.messages.kbytes": 16_384,
             }
         )
-        known = self._consumer.list_topics(timeout=10).topics
-        wanted = [TopicPartition(topic, n, OFFSET_BEGINNING) for topic in TOPICS for n in known[topic].partitions]
+        wanted = [
+            TopicPartition(topic, number, OFFSET_BEGINNING) for topic in TOPICS for number in range(PARTITIONS)
+        ]
         self._consumer.assign(wanted)
         self._producer = Producer(
             common

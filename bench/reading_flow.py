@@ -21,7 +21,7 @@ from handled import Handled
 from prepared import charging, cp_ids
 
 WH_A_READING = 1
-AHEAD = 5_000
+AHEAD = 50_000
 LOOK_EVERY_S = 0.01
 TICK_S = 0.001
 LINGER_MS = 5  # as an Engine
