@@ -253,7 +253,7 @@ COMMANDS = [
 AS_NOBODY = """
 import os
 from evcharge import cli
-import evcharge.storage.registry, evcharge.storage.store
+import alembic.command, evcharge.storage.registry, evcharge.storage.store
 if os.geteuid() == 0:  # root may write anywhere
     os.setgroups([])
     os.setegid(65534)

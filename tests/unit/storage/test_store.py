@@ -20,7 +20,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 
 from evcharge.domain.charge_point import ChargePoint
@@ -39,7 +41,7 @@ from evcharge.domain.status import Status
 from evcharge.errors import DatabaseUnusable, UsageError
 from evcharge.protocol.messages import ChargeRequestResponse, ChargingHistoryRequest
 from evcharge.storage import schema
-from evcharge.storage.database import locked, open_database
+from evcharge.storage.database import MIGRATIONS, REVISIONS, locked, open_database
 from evcharge.storage.registry import Driver, Registry
 from evcharge.storage.store import MAX_VARIABLES, Store
 
@@ -171,6 +173,22 @@ def test_the_migrations_make_the_partial_indexes_of_the_schema_too(tmp_path: Pat
 
     assert conditions(migrated) == conditions(made)
     assert len([condition for condition in conditions(made).values() if condition]) == 5
+
+
+def test_the_files_of_the_migrations_are_named_by_their_revisions() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    assert [script.revision for script in reversed(list(scripts))] == REVISIONS
+
+
+def test_a_start_on_a_database_that_is_up_to_date_needs_no_migrations(path: Path) -> None:
+    Store(path).close()
+    code = (
+        "import sys; from pathlib import Path; from evcharge.storage.store import Store;"
+        " Store(Path(sys.argv[1])).close(); assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
