@@ -14,9 +14,11 @@ from pathlib import Path
 import connections
 import growth
 import latency
+import palo_alto
 import peer
 import readings
 import sessions
+import steady
 from charts import draw_all
 from figures import Part, WrongResult
 from ground import Ground
@@ -31,6 +33,8 @@ PARTS: dict[str, Callable[[Ground], Part]] = {
     "latency": latency.measure,
     "peer": peer.measure,
     "growth": growth.measure,
+    "steady": steady.measure,
+    "palo-alto": palo_alto.measure,
     "sessions": sessions.measure,
     "connections": connections.measure,
 }
