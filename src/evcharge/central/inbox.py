@@ -53,7 +53,8 @@ class Inbox:
         """Append; the number of items that wait now."""
         with self._changed:
             self._items.append(item)
-            self._changed.notify()
+            if len(self._items) == 1:  # The taker waits for nothing else.
+                self._changed.notify()
             return len(self._items)
 
     def take(self, timeout_s: float) -> list[Item]:
