@@ -49,13 +49,12 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Item) -> int:
-        """Append; the number of items that wait now."""
+    def put(self, *items: Item) -> None:
+        """Append them, in order."""
         with self._changed:
-            self._items.append(item)
-            if len(self._items) == 1:  # The taker waits for nothing else.
+            if not self._items:  # The taker waits for nothing else.
                 self._changed.notify()
-            return len(self._items)
+            self._items.extend(items)
 
     def take(self, timeout_s: float) -> list[Item]:
         """Up to `MAX_ITEMS` items, in order; waits for the first of them, but no longer than `timeout_s`."""

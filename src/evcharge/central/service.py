@@ -12,6 +12,7 @@ import math
 import socket
 import ssl
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,7 @@ class Central:
         self._waiting: Counter[int] = Counter()
         """connection -> its messages in the inbox."""
         self._connection_numbers = itertools.count(1)
+        self._arrived: list[Input] = []
         self._offsets = OffsetTracker()
         self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
         self._throttle = Throttle()
@@ -295,16 +297,26 @@ class Central:
         connection = next(self._connection_numbers)
         self._links[connection] = link
         self._connections[link] = connection
-        self._inbox.put(MonitorCame(connection, link.certified, network_of(link.host)))
+        self._hand_over(MonitorCame(connection, link.certified, network_of(link.host)))
 
     def link_received(self, link: Link, message: Message) -> None:
         connection = self._connections[link]
         self._waiting[connection] += 1
-        waiting = self._inbox.put(FromMonitor(connection, message))
-        if waiting > MAX_WAITING or self._waiting[connection] > MAX_WAITING_OF_ONE:
+        self._hand_over(FromMonitor(connection, message))
+        if len(self._inbox) > MAX_WAITING or self._waiting[connection] > MAX_WAITING_OF_ONE:
             # The worker cannot keep up (its disk is full, say): let TCP hold the senders back.
             link.pause()
             self._paused.add(connection)
+
+    def _hand_over(self, item: MonitorCame | FromMonitor | MonitorGone) -> None:
+        """To the worker, together with all else that comes in this turn of the loop, so that it is woken once."""
+        if not self._arrived:
+            self._loop.call_soon(self._put_arrived)
+        self._arrived.append(item)
+
+    def _put_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._inbox.put(*arrived)
 
     def _take_note_of_handled(self, handled: Counter[int]) -> None:
         """So many messages of each connection have left the inbox."""
@@ -327,7 +339,7 @@ class Central:
         self._paused.discard(connection)
         self._waiting.pop(connection, None)
         del self._links[connection]
-        self._inbox.put(MonitorGone(connection, reason))
+        self._hand_over(MonitorGone(connection, reason))
 
     # In: Kafka's threads
 
@@ -402,9 +414,6 @@ class Central:
             self._handle(inputs, receipts_sent, offsets, rejects)
             if looked_for:
                 self._loop.call_soon_threadsafe(self.board.take, self._seen(self._now()))
-            handled = Counter(item.connection for item in inputs if isinstance(item, FromMonitor))
-            if handled or self._paused:
-                self._loop.call_soon_threadsafe(self._take_note_of_handled, handled)
 
     def _seen(self, now: Instant) -> Changes:
         """What has changed since this was last asked."""
@@ -435,18 +444,24 @@ class Central:
         rejects: Decisions,
     ) -> None:
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
-        self.metrics.count_received("tcp", [item for item in inputs if isinstance(item, FromMonitor)])
+        from_monitors = [item for item in inputs if isinstance(item, FromMonitor)]
+        self.metrics.count_received("tcp", from_monitors)
         self.metrics.count_received("kafka", [item for item in inputs if isinstance(item, FromKafka)])
         now = self._now()
-        with self.metrics.decide_s.time():
-            decisions = self._network.decide(inputs, known, now)
+        begun_s = time.perf_counter()
+        decisions = self._network.decide(inputs, known, now)
+        self.metrics.decide_s.observe(time.perf_counter() - begun_s)
         decisions.receipts_sent += receipts_sent
         decisions.records += rejects.records
         decisions.dead_letters += rejects.dead_letters
-        with self.metrics.commit_s.time():
-            self._persistently(lambda: self._store.commit(decisions, now.utc))
         if not decisions.nothing_to_store:
+            begun_s = time.perf_counter()
+            self._persistently(lambda: self._store.commit(decisions, now.utc))
+            self.metrics.commit_s.observe(time.perf_counter() - begun_s)
             self._database_works = True  # What could only be read says nothing of a disk that is full.
+        handled = Counter([item.connection for item in from_monitors])
+        if handled or self._paused or decisions.frames or decisions.closings:
+            self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings, handled)
         self._act(decisions, self._offsets.open(offsets) if offsets else None)
         self._subscriber.commit(self._offsets.take_committable())
         self._forget_old_answers(now)
@@ -463,8 +478,6 @@ class Central:
                     raise DatabaseUnusable(f"the database could not be written: {problem.orig}") from None
 
     def _act(self, decisions: Decisions, ticket: Ticket | None) -> None:
-        if decisions.frames or decisions.closings:
-            self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings)
         if decisions.outcomes:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for record in decisions.records:
@@ -494,7 +507,7 @@ class Central:
         (self._log.error if note.event == "bug" else self._log.info)(note.event, **note.fields)
         self._events.append(Event(at=clock.now().utc, event=note.event, fields=note.fields))
 
-    def _send(self, frames: list[Frame], closings: list[Closing]) -> None:
+    def _send(self, frames: list[Frame], closings: list[Closing], handled: Counter[int]) -> None:
         batches: dict[int, list[Message]] = {}
         for frame in frames:
             batches.setdefault(frame.connection, []).append(frame.message)
@@ -504,6 +517,7 @@ class Central:
         for closing in closings:
             if closing.connection in self._links:
                 self._links[closing.connection].close(closing.error)
+        self._take_note_of_handled(handled)
 
     def _keep_up_to_date(self, update: ChargingStatusUpdate) -> None:
         """The next one says more, so a driver can do without this one."""

@@ -1,7 +1,9 @@
 """Writing what a batch of inputs has changed. Each statement is compiled once: Central runs them all the time."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -40,16 +42,6 @@ def _insert_or_update(table: Table, key: str, names: Iterable[str], changes: Ite
     return statement.on_conflict_do_update(index_elements=[key], set_=changed)
 
 
-_OPEN_FAULT = insert(_faults).values(
-    {name: bindparam(name) for name in ("cp_id", "code", "description", "started_at")}
-)
-_CLEAR_FAULT = (
-    update(_faults)
-    .where(schema.IS_UNCLEARED, _faults.c.cp_id == bindparam("of"), _faults.c.code == bindparam("fault"))
-    .values(cleared_at=bindparam("at"))
-)
-
-
 class BatchWriter:
     """Each method takes what a batch has, and does nothing if that is nothing."""
 
@@ -73,6 +65,21 @@ class BatchWriter:
         self._meter_values = ManyRows(
             _insert(schema.meter_values, _METER_VALUE_COLUMNS).on_conflict_do_nothing(), dialect
         )
+        self._opened = ManyRows(
+            insert(_faults).values(
+                cp_id=bindparam("cp_id"),
+                code=bindparam("code"),
+                description=bindparam("description"),
+                started_at=bindparam("at"),
+            ),
+            dialect,
+        )
+        self._cleared = ManyRows(
+            update(_faults)
+            .where(schema.IS_UNCLEARED, _faults.c.cp_id == bindparam("cp_id"), _faults.c.code == bindparam("code"))
+            .values(cleared_at=bindparam("at")),
+            dialect,
+        )
         self._answers = ManyRows(
             _insert(schema.answers, ("request_id", "answer", "answered_at")).on_conflict_do_nothing(), dialect
         )
@@ -90,7 +97,7 @@ class BatchWriter:
         self._write_sessions(connection, decisions.sessions.values())
         self._write_meters(connection, decisions.metered)
         self._write_meter_values(connection, decisions.meter_values)
-        _write_faults(connection, decisions.faults)
+        self._write_faults(connection, decisions.faults)
         self._write_answers(connection, decisions.answers, now)
         self._write_receipts_sent(connection, decisions.receipts_sent)
         write_audit(connection, decisions.audit, now)
@@ -120,6 +127,12 @@ class BatchWriter:
         if values:
             self._meter_values.execute(connection, _columns(values, _METER_VALUE_COLUMNS))
 
+    def _write_faults(self, connection: Connection, faults: Iterable[FaultOpened | FaultCleared]) -> None:
+        # In their order: one and the same may come and go within a batch.
+        for kind, several in groupby(faults, type):
+            columns = _columns(list(several), [field.name for field in fields(kind)])
+            (self._opened if kind is FaultOpened else self._cleared).execute(connection, columns)
+
     def _write_answers(self, connection: Connection, answers: Collection[Answer], now: datetime) -> None:
         if answers:
             self._answers.execute(
@@ -139,13 +152,3 @@ class BatchWriter:
 
 def _columns(objects: Collection[Any], names: Iterable[str]) -> dict[str, Sequence[Any]]:
     return {name: [getattr(item, name) for item in objects] for name in names}
-
-
-def _write_faults(connection: Connection, faults: Iterable[FaultOpened | FaultCleared]) -> None:
-    for fault in faults:  # In their order: one and the same may come and go within a batch.
-        match fault:
-            case FaultOpened(cp_id, code, description, at):
-                opened = {"cp_id": cp_id, "code": code, "description": description, "started_at": at}
-                connection.execute(_OPEN_FAULT, opened)
-            case FaultCleared(cp_id, code, at):
-                connection.execute(_CLEAR_FAULT, {"of": cp_id, "fault": code, "at": at})
