@@ -61,13 +61,13 @@ from evcharge.protocol.messages import (
 )
 from evcharge.protocol.operators import Changes, Event
 from evcharge.protocol.records import Received
-from evcharge.protocol.topics import FROM_DRIVERS, TO_CENTRAL, Topic
+from evcharge.protocol.topics import FROM_DRIVERS, FROM_METERS, TO_CENTRAL, Topic
 from evcharge.storage.books import Books
 from evcharge.storage.database import locked
 from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
-from evcharge.transport.kafka import Cluster, Publisher, Subscriber
+from evcharge.transport.kafka import BATCH_RECORDS, Cluster, Publisher, Subscriber
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import OffsetTracker, Ticket
 from evcharge.transport.tcp import Address, Link, port_of, serve
@@ -75,7 +75,9 @@ from evcharge.transport.trace import Trace
 
 GC_AFTER_ALLOCATIONS = 50_000
 LOOK_AT_TOPICS_EVERY_S = 5.0
-KAFKA_BATCHES_IN_HAND = 4
+KAFKA_BATCHES_IN_HAND = 2
+REQUESTS_A_BATCH = 500
+"""Each is worth a hundred readings; so many still take less than a second."""
 MAX_WAITING = 50_000
 MAX_WAITING_OF_ONE = 1_000
 MESSAGES_AT_ONCE = 20_000
@@ -126,7 +128,6 @@ class Central:
         self._connection_numbers = itertools.count(1)
         self._arrived: list[Input] = []
         self._offsets = OffsetTracker()
-        self._batches_in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
         self._throttle = Throttle()
         self._next_forgetting_s = 0.0
         self._orders = Orders(self._inbox.put)
@@ -170,21 +171,16 @@ class Central:
         self._publisher = Publisher(
             config.kafka, "evcharge-central", trace=self._trace, log=self._log, on_fatal=self._fail
         )
-        self._subscriber = Subscriber(
-            config.kafka,
-            "evcharge-central",
-            group_id=config.kafka_group,
-            owner=f"{socket.gethostname()}:{config.database.resolve()}",
-            trace=self._trace,
-            log=self._log,
-            on_fatal=self._fail,
-            on_batch=self._take_batch,
-        )
+        # Each has a queue of its own in Kafka's client, so that requests do not wait behind readings there.
+        self._readers = {
+            FROM_DRIVERS: self._reader("evcharge-central-requests", self._inbox.put, REQUESTS_A_BATCH),
+            FROM_METERS: self._reader("evcharge-central-meters", self._inbox.put_second),
+        }
         # What has been loaded stays, and no search for garbage need look at it again; nor at each few messages.
         gc.freeze()
         gc.set_threshold(GC_AFTER_ALLOCATIONS)
         # History is read beside the worker, so that a long look back delays no charge.
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._historians = ThreadPoolExecutor(1, thread_name_prefix="history")
         desk_threads = ThreadPoolExecutor(DESK_THREADS, thread_name_prefix="desk")
         desk = self._desk(desk_threads)
         http = self._http_server(config.http, desk) if config.http is not None else None
@@ -217,17 +213,18 @@ class Central:
                 http.stop()
                 await serving
             self._stopping.set()
-            await asyncio.to_thread(self._subscriber.stop_reading)
+            for reader in self._readers.values():
+                await asyncio.to_thread(reader.stop_reading)
             await asyncio.to_thread(kafka.join)
             self._inbox.put(Stop())
             await asyncio.to_thread(worker.join)
-            self._readers.shutdown()
+            self._historians.shutdown()
             desk_threads.shutdown()
             for link in list(self._links.values()):
                 link.close()
             undelivered = await asyncio.to_thread(self._publisher.close)
-            self._subscriber.commit(self._offsets.take_committable())
-            await asyncio.to_thread(self._subscriber.close)
+            self._commit_offsets()
+            await asyncio.gather(*(asyncio.to_thread(reader.close) for reader in self._readers.values()))
             self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
         if self._failed.done():
             self._failed.result()
@@ -276,7 +273,7 @@ class Central:
             registry=Registry(self._store.engine),
             books=Books(self._store.engine),
             threads=threads,
-            kafka_works=lambda: self._subscriber.works,
+            kafka_works=self._kafka_works,
             database_works=lambda: self._database_works,
         )
 
@@ -286,8 +283,8 @@ class Central:
             charge_points=board.all(),
             connections=len(self._links),
             waiting=len(self._inbox),
-            lag=self._subscriber.lag,
-            up={"kafka": self._subscriber.works, "database": self._database_works},
+            lag={where: lag for reader in self._readers.values() for where, lag in reader.lag.items()},
+            up={"kafka": self._kafka_works(), "database": self._database_works},
         )
         return self.metrics.page(now)
 
@@ -350,7 +347,8 @@ class Central:
         if topics is None:
             return
         try:
-            self._subscriber.start(topics)
+            for names, reader in self._readers.items():
+                reader.start({name: topics[name] for name in names})
         except KafkaUnusable:
             if self._stopping.is_set():
                 return
@@ -374,13 +372,40 @@ class Central:
             except KafkaUnusable as problem:
                 self._warn("topics_not_created", "topics_not_created", cause=str(problem))
             found = cluster.look(Topic) or found
-        self._subscriber.follow({name: topic for name, topic in found.items() if name in TO_CENTRAL})
+        for names, reader in self._readers.items():
+            reader.follow({name: found[name] for name in names if name in found})
 
-    def _take_batch(self, records: list[Received]) -> None:
-        while not self._batches_in_hand.acquire(timeout=RETRY_S):
-            if self._stopping.is_set():
-                return
-        self._inbox.put(FromBroker(records))
+    def _reader(
+        self, client_id: str, put: Callable[[FromBroker], None], batch_records: int = BATCH_RECORDS
+    ) -> Subscriber:
+        in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
+
+        def take_batch(records: list[Received]) -> None:
+            while not in_hand.acquire(timeout=RETRY_S):
+                if self._stopping.is_set():
+                    return
+            put(FromBroker(records, in_hand))
+
+        return Subscriber(
+            self._config.kafka,
+            client_id,
+            group_id=self._config.kafka_group,
+            owner=f"{socket.gethostname()}:{self._config.database.resolve()}",
+            batch_records=batch_records,
+            trace=self._trace,
+            log=self._log,
+            on_fatal=self._fail,
+            on_batch=take_batch,
+        )
+
+    def _kafka_works(self) -> bool:
+        return all(reader.works for reader in self._readers.values())
+
+    def _commit_offsets(self) -> None:
+        offsets = self._offsets.take_committable()
+        for names, reader in self._readers.items():
+            if own := {where: at for where, at in offsets.items() if where[0] in names}:
+                reader.commit(own)
 
     # Decide, commit, act: the worker's thread
 
@@ -388,7 +413,7 @@ class Central:
         waiting = self._network.republish_receipts(self._store.receipts_waiting(), self._now())
         self._act(waiting, None)
         stopped = False
-        while not stopped:
+        while not stopped or self._inbox:
             looked_for = False
             inputs: list[Input] = []
             receipts_sent: list[tuple[UUID, int]] = []
@@ -399,8 +424,8 @@ class Central:
                 continue
             for item in items:
                 match item:
-                    case FromBroker(records):
-                        self._batches_in_hand.release()
+                    case FromBroker(records, in_hand):
+                        in_hand.release()
                         self._decode(records, inputs, rejects)
                         offsets.update({(r.topic, r.partition): r.offset + 1 for r in records})
                     case ReceiptSent(session_id, revision):
@@ -463,7 +488,7 @@ class Central:
         if handled or self._paused or decisions.frames or decisions.closings:
             self._loop.call_soon_threadsafe(self._send, decisions.frames, decisions.closings, handled)
         self._act(decisions, self._offsets.open(offsets) if offsets else None)
-        self._subscriber.commit(self._offsets.take_committable())
+        self._commit_offsets()
         self._forget_old_answers(now)
 
     def _persistently(self, work: Callable[[], T]) -> T:
@@ -491,7 +516,7 @@ class Central:
         for request in decisions.histories:
             if ticket is not None:
                 self._offsets.expect(ticket)
-            self._readers.submit(self._answer_history, request, ticket)
+            self._historians.submit(self._answer_history, request, ticket)
         if ticket is not None:
             self._offsets.seal(ticket)
         for note in decisions.notes:
@@ -532,7 +557,7 @@ class Central:
             if ticket is not None:
                 self._offsets.delivered(ticket)
             if delivered and isinstance(message, ChargeCompletionResponse):
-                self._inbox.put(ReceiptSent(message.session_id, message.revision))
+                self._inbox.put_second(ReceiptSent(message.session_id, message.revision))
 
         value = messages.encode(message)
         while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through):

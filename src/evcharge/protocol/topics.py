@@ -20,7 +20,8 @@ class Topic(StrEnum):
 
 
 FROM_DRIVERS = (Topic.CHARGE_REQUESTS, Topic.STOP_REQUESTS, Topic.CPS_REQUESTS)
-TO_CENTRAL = (*FROM_DRIVERS, Topic.SESSION_DATA, Topic.SESSION_COMPLETE)
+FROM_METERS = (Topic.SESSION_DATA, Topic.SESSION_COMPLETE)
+TO_CENTRAL = FROM_DRIVERS + FROM_METERS
 
 
 def partition_of(key: str, partitions: int) -> int:

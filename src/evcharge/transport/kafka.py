@@ -225,6 +225,7 @@ class Subscriber:
         *,
         group_id: str | None,
         owner: str = "",
+        batch_records: int = BATCH_RECORDS,
         choose: "Callable[[Topics], list[tuple[str, int]]] | None" = None,
         trace: Trace | None,
         log: FilteringBoundLogger,
@@ -238,6 +239,7 @@ class Subscriber:
         self._on_batch = on_batch
         self._group_id = group_id
         self._owner = owner
+        self._batch_records = batch_records
         self._choose = choose or partitions_of
         self._consumer = kafka.client(
             Consumer,
@@ -366,7 +368,7 @@ class Subscriber:
             first = self._consumer.poll(POLL_S)
             if first is None:
                 continue
-            records = [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
+            records = [first, *self._consumer.consume(self._batch_records - 1, 0)]
             batch = [received for record in records if (received := self._received(record)) is not None]
             if batch and not self._stopping.is_set():
                 self._watch.worked()
