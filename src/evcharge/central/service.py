@@ -76,6 +76,8 @@ from evcharge.transport.trace import Trace
 GC_AFTER_ALLOCATIONS = 50_000
 LOOK_AT_TOPICS_EVERY_S = 5.0
 KAFKA_BATCHES_IN_HAND = 2
+READINGS_PATIENCE_MS = 50
+"""Nobody waits for a reading; one by one they would cost broker, Central and disk many times as much."""
 REQUESTS_A_BATCH = 500
 """Each is worth a hundred readings; so many still take less than a second."""
 MAX_WAITING = 50_000
@@ -174,7 +176,9 @@ class Central:
         # Each has a queue of its own in Kafka's client, so that requests do not wait behind readings there.
         self._readers = {
             FROM_DRIVERS: self._reader("evcharge-central-requests", self._inbox.put, REQUESTS_A_BATCH),
-            FROM_METERS: self._reader("evcharge-central-meters", self._inbox.put_second),
+            FROM_METERS: self._reader(
+                "evcharge-central-meters", self._inbox.put_second, patience_ms=READINGS_PATIENCE_MS
+            ),
         }
         # What has been loaded stays, and no search for garbage need look at it again; nor at each few messages.
         gc.freeze()
@@ -376,7 +380,11 @@ class Central:
             reader.follow({name: found[name] for name in names if name in found})
 
     def _reader(
-        self, client_id: str, put: Callable[[FromBroker], None], batch_records: int = BATCH_RECORDS
+        self,
+        client_id: str,
+        put: Callable[[FromBroker], None],
+        batch_records: int = BATCH_RECORDS,
+        patience_ms: int = 0,
     ) -> Subscriber:
         in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
 
@@ -392,6 +400,7 @@ class Central:
             group_id=self._config.kafka_group,
             owner=f"{socket.gethostname()}:{self._config.database.resolve()}",
             batch_records=batch_records,
+            patience_ms=patience_ms,
             trace=self._trace,
             log=self._log,
             on_fatal=self._fail,

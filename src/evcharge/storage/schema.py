@@ -209,10 +209,8 @@ SQLITE_PRAGMAS = (
     text("PRAGMA synchronous = FULL"),
     text("PRAGMA foreign_keys = ON"),
     text("PRAGMA busy_timeout = 10000"),
-    text(
-        "PRAGMA cache_size = -16384"
-    ),  # KiB; by default 2,000, which is less than the open sessions of a large network
-    text(
-        "PRAGMA wal_autocheckpoint = 4000"
-    ),  # pages, 16 MiB: else a busy Central would copy the log back all the time
+    # In KiB: by default 2,000, which is less than the 10,000 open sessions of a large network.
+    text("PRAGMA cache_size = -4096"),
+    # In pages, so 16 MiB: by default 1,000, which a busy Central would copy back all the time.
+    text("PRAGMA wal_autocheckpoint = 4000"),
 )

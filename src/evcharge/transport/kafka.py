@@ -34,6 +34,7 @@ CLOSE_S = 2.0
 LEAVE_POLL_S = 0.5
 """librdkafka waits by the wall clock: if that is set back by an hour, a poll lasts an hour. We end without it."""
 BATCH_RECORDS = 2000
+FETCH_BYTES = 100_000
 QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
@@ -215,7 +216,8 @@ class Subscriber:
     It assigns itself its partitions instead of joining a group: a Central that restarts after a crash reads on at
     once, where a group would first wait for the dead member's session to time out; and a driver reads one
     partition, not all (`choose`). `group_id` names where offsets are kept; without one, reading begins at the
-    end. `owner` is written beside the offsets, so that another who moves them is noticed.
+    end. `owner` is written beside the offsets, so that another who moves them is noticed. With `patience_ms` the
+    broker lets so much time pass for `FETCH_BYTES` to come together.
     """
 
     def __init__(
@@ -226,6 +228,7 @@ class Subscriber:
         group_id: str | None,
         owner: str = "",
         batch_records: int = BATCH_RECORDS,
+        patience_ms: int = 0,
         choose: "Callable[[Topics], list[tuple[str, int]]] | None" = None,
         trace: Trace | None,
         log: FilteringBoundLogger,
@@ -249,7 +252,8 @@ class Subscriber:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 500,
+                "fetch.wait.max.ms": patience_ms or 500,
+                "fetch.min.bytes": FETCH_BYTES if patience_ms else 1,
                 "queued.max.messages.kbytes": 16_384,
             },
         )
