@@ -2,9 +2,9 @@
 
     python bench/reading_flow.py KAFKA FIRST_CHARGE_POINT CHARGE_POINTS
 
-Each line on stdin is a rate from then on, in readings a second; `max` is as fast as Central takes them, with at
-most `AHEAD` readings more than it has committed. A rate is kept by the clock, whether Central keeps up or not. At
-the end of stdin it says how many readings there have been in all. They go round: one of each charge point in turn.
+Each line on stdin is a rate from then on, in readings a second, which is kept by the clock, whether Central keeps
+up or not. At the end of stdin it says how many readings there have been in all. They go round: one of each charge
+point in turn.
 """
 
 import sys
@@ -17,12 +17,9 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as KafkaRecord
 
 from evcharge.protocol.topics import Topic
-from handled import Handled
 from prepared import charging, cp_ids
 
 WH_A_READING = 1
-AHEAD = 50_000
-LOOK_EVERY_S = 0.01
 TICK_S = 0.001
 LINGER_MS = 5  # as an Engine
 
@@ -61,27 +58,21 @@ class Flow:
                 "queue.buffering.max.messages": 1_000_000,
             }
         )
-        self._handled = Handled(kafka)
         self._readings = readings(first, count)
         self._count = 0
         self._lost = 0
-        self.rate: float | None = 0.0
-        """A second; None: as fast as Central takes them."""
+        self.rate = 0.0
+        """A second."""
         self.over = False
 
     def run(self) -> int:
         """Until it is over; the number of readings."""
-        rate: float | None = 0.0
+        rate = 0.0
         begun_s, before = time.monotonic(), 0
         while not self.over:
             if rate != self.rate:
                 rate, begun_s, before = self.rate, time.monotonic(), self._count
-            if rate is None:
-                due = self._handled.readings() + AHEAD
-                time.sleep(LOOK_EVERY_S)
-            else:
-                due = before + int((time.monotonic() - begun_s) * rate)
-            self._produce(due - self._count)
+            self._produce(before + int((time.monotonic() - begun_s) * rate) - self._count)
             time.sleep(TICK_S)
         self._producer.flush()
         if self._lost:
@@ -102,7 +93,7 @@ class Flow:
 
 def obey(flow: Flow) -> None:
     for line in sys.stdin:
-        flow.rate = None if line.strip() == "max" else float(line)
+        flow.rate = float(line)
     flow.over = True
 
 
