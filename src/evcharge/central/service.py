@@ -85,6 +85,7 @@ MAX_WAITING_OF_ONE = 1_000
 MESSAGES_AT_ONCE = 20_000
 """From one connection: a Monitor that is back has up to 10,000 readings to pass on."""
 RETRY_S = 1.0
+COPY_BACK_EVERY_S = 0.5
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
 DESK_THREADS = 4
@@ -190,6 +191,7 @@ class Central:
         http = self._http_server(config.http, desk) if config.http is not None else None
         worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
         kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
+        copier = threading.Thread(target=self._guarded, args=(self._copy_back,), name="copy-back")
         port = port_of(server)
         http_port = http.port if http is not None else None
         self._log.info(
@@ -205,6 +207,7 @@ class Central:
         on_listening(port, http_port, desk)  # Before the threads: if it fails, nothing holds the program up.
         worker.start()
         kafka.start()
+        copier.start()
         serving = asyncio.ensure_future(self._serve_http(http)) if http is not None else None
         try:
             stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
@@ -220,6 +223,7 @@ class Central:
             for reader in self._readers.values():
                 await asyncio.to_thread(reader.stop_reading)
             await asyncio.to_thread(kafka.join)
+            await asyncio.to_thread(copier.join)
             self._inbox.put(Stop())
             await asyncio.to_thread(worker.join)
             self._historians.shutdown()
@@ -618,6 +622,10 @@ class Central:
         finally:
             if ticket is not None:
                 self._offsets.delivered(ticket)
+
+    def _copy_back(self) -> None:
+        while not self._stopping.wait(COPY_BACK_EVERY_S):
+            self._store.copy_back()
 
     def _forget_old_answers(self, now: Instant) -> None:
         if now.monotonic_s >= self._next_forgetting_s:

@@ -211,6 +211,6 @@ SQLITE_PRAGMAS = (
     text("PRAGMA busy_timeout = 10000"),
     # In KiB: by default 2,000, which is less than the 10,000 open sessions of a large network.
     text("PRAGMA cache_size = -4096"),
-    # In pages, so 16 MiB: by default 1,000, which a busy Central would copy back all the time.
-    text("PRAGMA wal_autocheckpoint = 4000"),
+    # In pages, so 64 MiB: `Store.copy_back` keeps the log shorter; if it cannot, whoever writes has to.
+    text("PRAGMA wal_autocheckpoint = 16000"),
 )

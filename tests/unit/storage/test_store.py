@@ -893,3 +893,13 @@ def test_what_is_asked_is_found_by_an_index(
         assert "TEMP B-TREE" not in detail, f"sorts what no index has in order: {plans}"
     for index in indexes:
         assert any(f"INDEX {index}" in detail for detail in plans), f"does not use {index}: {plans}"
+
+
+def test_what_is_committed_is_copied_from_the_log_beside_whoever_writes(path: Path, store: Store) -> None:
+    store.commit(decisions(a_session()), NOW)
+    without_log = path.with_name("without-log.db")
+    with closing(sqlite3.connect(path)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        store.copy_back()
+    shutil.copy(path, without_log)
+    assert len(rows(without_log, "SELECT * FROM sessions")) == 1
