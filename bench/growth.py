@@ -196,7 +196,7 @@ Trials = dict[int, list[Trial]]
 
 def measure(ground: Ground) -> Part:
     lengths = (0, 20_000, 200_000) if ground.quick else (0, 100_000, 2_000_000)
-    rounds, each = (1, 100) if ground.quick else (3, 300)
+    rounds, each = (1, 50) if ground.quick else (3, 300)
     since = datetime.now(UTC)
     databases = {length: ground.folder / f"history-{length}.db" for length in lengths}
     for length, database in databases.items():

@@ -108,7 +108,7 @@ def measure_ours(ground: Ground, connections: int, each: int) -> tuple[Cost, Cos
 
 def measure(ground: Ground) -> Part:
     connections = 200 if ground.quick else 1000
-    peer_each, ours_each, kafka_each = (40, 200, 200) if ground.quick else (40, 400, 400)
+    peer_each, ours_each, kafka_each = (20, 100, 100) if ground.quick else (40, 400, 400)
     peer, peer_heartbeat = measure_peer(connections, peer_each)
     unchecked, unchecked_heartbeat = measure_peer(connections, peer_each, "--skip-schema-validation")
     ours, heartbeat = measure_ours(ground, connections, ours_each)

@@ -86,7 +86,7 @@ def check_database(world: World, books: Books) -> None:
 
 
 def measure(ground: Ground) -> Part:
-    pairs, sessions = (500, 4_000) if ground.quick else (1_000, 20_000)
+    pairs, sessions = (500, 2_000) if ground.quick else (1_000, 20_000)
     world = ground.network("sessions")
     with central(world) as (pid, port):
         ours = run(world, pid, port, pairs, sessions)

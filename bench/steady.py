@@ -105,7 +105,7 @@ def check(world: World, seen: Seen) -> None:
 
 
 def measure(ground: Ground) -> Part:
-    load = Load(200, 4.0, 20.0) if ground.quick else Load(600, 15.0, 195.0)
+    load = Load(200, 3.0, 12.0) if ground.quick else Load(600, 15.0, 195.0)
     world = ground.network("steady")
     central = start_central(world)
     try:
