@@ -10,10 +10,9 @@ import sys
 import threading
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka import Message as KafkaRecord
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from bare_loop import Reading, Update
+from bare_loop import Reading, delivered, update_after
 from evcharge.protocol.messages import ChargeRequest, ChargeRequestResponse, derived_id
 from evcharge.protocol.topics import Topic
 from ground import PARTITIONS
@@ -92,30 +91,10 @@ class BareAnswers:
         )
 
     def _follow(self, reading: Reading) -> None:
-        self._produce(
-            reading.driver_id,
-            Update(
-                reading.message_id,
-                reading.timestamp,
-                reading.driver_id,
-                reading.cp_id,
-                reading.session_id,
-                "charging",
-                reading.energy_wh,
-                reading.power_w,
-                "0.00",
-                "EUR",
-                reading.soc_percent,
-            ),
-        )
+        self._produce(reading.driver_id, update_after(reading))
 
     def _produce(self, driver_id: str, message: msgspec.Struct) -> None:
-        self._producer.produce(Topic.RESPONSES, self._encode(message), driver_id, on_delivery=_delivered)
-
-
-def _delivered(error: KafkaError | None, _: KafkaRecord) -> None:
-    if error is not None:
-        raise SystemExit(f"a record was not delivered: {error}")
+        self._producer.produce(Topic.RESPONSES, self._encode(message), driver_id, on_delivery=delivered)
 
 
 def until_stdin_ends(over: threading.Event) -> None:

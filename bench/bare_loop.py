@@ -73,20 +73,8 @@ class BareLoop:
             batch = [decode(record.value() or b"") for record in records]
             self._write(batch)
             for reading in batch:
-                update = Update(
-                    reading.message_id,
-                    reading.timestamp,
-                    reading.driver_id,
-                    reading.cp_id,
-                    reading.session_id,
-                    "charging",
-                    reading.energy_wh,
-                    reading.power_w,
-                    "0.00",
-                    "EUR",
-                    reading.soc_percent,
-                )
-                self.producer.produce(ANSWERS, encode(update), reading.driver_id, on_delivery=_delivered)
+                update = encode(update_after(reading))
+                self.producer.produce(ANSWERS, update, reading.driver_id, on_delivery=delivered)
             self.producer.poll(0)
             readings -= len(batch)
         self.producer.flush()
@@ -109,7 +97,23 @@ class BareLoop:
         self.database.execute("COMMIT")
 
 
-def _delivered(error: object, _: object) -> None:
+def update_after(reading: Reading) -> Update:
+    return Update(
+        reading.message_id,
+        reading.timestamp,
+        reading.driver_id,
+        reading.cp_id,
+        reading.session_id,
+        "charging",
+        reading.energy_wh,
+        reading.power_w,
+        "0.00",
+        "EUR",
+        reading.soc_percent,
+    )
+
+
+def delivered(error: object, _: object) -> None:
     if error is not None:
         raise SystemExit(f"a record was not delivered: {error}")
 

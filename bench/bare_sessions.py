@@ -21,6 +21,7 @@ import msgspec
 import uvloop
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from bare_loop import delivered
 from evcharge.open_files import allow_open_files
 from evcharge.protocol.topics import TO_CENTRAL, Topic
 from evcharge.storage.store import Store
@@ -197,7 +198,7 @@ class Bare:
         for point, frame in turn.frames:
             point.send(frame + b"\n")
         for driver_id, value in turn.records:
-            self._producer.produce(Topic.RESPONSES, value, driver_id, on_delivery=_delivered)
+            self._producer.produce(Topic.RESPONSES, value, driver_id, on_delivery=delivered)
         self._producer.poll(0)
 
 
@@ -222,11 +223,6 @@ class Point(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
-
-
-def _delivered(error: object, _: object) -> None:
-    if error is not None:
-        raise SystemExit(f"a record was not delivered: {error}")
 
 
 def consume(kafka: str, bare: Bare, loop: asyncio.AbstractEventLoop) -> None:

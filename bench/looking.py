@@ -8,7 +8,6 @@ Then it lets 10 viewers follow /v1/events, from another process, and lets them g
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e")]
 from harness import Program, World, eventually  # noqa: E402
 
 from kafka_broker import Broker, free_port  # noqa: E402
+from measuring import processor_s  # noqa: E402
 
 GOAL = 1.10
 WARM_UP_S = 20.0
@@ -30,17 +30,11 @@ MOST_SILENCE_S = 5.0
 """Where something changes each second, a viewer who hears nothing for so long does not look."""
 
 
-def processor_s(program: Program) -> float:
-    """What Central has used so far, as the system counts it: in its own code, and for it."""
-    fields = Path(f"/proc/{program.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def load(central: Program, seconds: float) -> float:
     """The share of one processor that Central uses over this time."""
-    begun_s, used_s = time.monotonic(), processor_s(central)
+    begun_s, used_s = time.monotonic(), processor_s(central.process.pid)
     time.sleep(seconds)
-    return (processor_s(central) - used_s) / (time.monotonic() - begun_s)
+    return (processor_s(central.process.pid) - used_s) / (time.monotonic() - begun_s)
 
 
 async def view(url: str, token: str, count: int) -> None:
