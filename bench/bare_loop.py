@@ -23,9 +23,7 @@ from evcharge.protocol.topics import Topic
 STORED_EVERY = 15
 ANSWERS = "bench_answers"
 IDLE_S = 30.0
-UPDATE = (
-    "UPDATE sessions SET energy_wh = ?, power_w = ?, soc_percent = ?, last_seq = ?, cost = ? WHERE session_id = ?"
-)
+UPDATE = "UPDATE sessions SET energy_wh = ?, power_w = ?, soc_percent = ?, last_seq = ?, cost = ? WHERE number = ?"
 INSERT = "INSERT INTO meter_values VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -60,6 +58,8 @@ class BareLoop:
     consumer: Consumer
     producer: Producer
     database: sqlite3.Connection
+    numbers: dict[UUID, int]
+    """Of the sessions, by their ids."""
     records_a_batch: int
 
     def run(self, readings: int) -> None:
@@ -80,16 +80,16 @@ class BareLoop:
         self.producer.flush()
 
     def _write(self, batch: list[Reading]) -> None:
-        last = {reading.session_id: reading for reading in batch}
+        last, numbers = {reading.session_id: reading for reading in batch}, self.numbers
         self.database.execute("BEGIN IMMEDIATE")
         self.database.executemany(
             UPDATE,
-            [(r.energy_wh, r.power_w, r.soc_percent, r.seq, "0.00", r.session_id.hex) for r in last.values()],
+            [(r.energy_wh, r.power_w, r.soc_percent, r.seq, "0.00", numbers[r.session_id]) for r in last.values()],
         )
         self.database.executemany(
             INSERT,
             [
-                (r.session_id.hex, r.seq, r.energy_wh, r.power_w, r.soc_percent, str(r.timestamp))
+                (numbers[r.session_id], r.seq, r.energy_wh, r.power_w, r.soc_percent, str(r.timestamp))
                 for r in batch
                 if r.seq % STORED_EVERY == 0
             ],
@@ -132,7 +132,8 @@ def open_loop(kafka: str, database: str, records_a_batch: int) -> BareLoop:
     rows = sqlite3.connect(database, isolation_level=None)
     rows.execute("PRAGMA journal_mode = WAL")
     rows.execute("PRAGMA synchronous = FULL")
-    return BareLoop(consumer, producer, rows, records_a_batch)
+    numbers = {UUID(hex=one): number for one, number in rows.execute("SELECT session_id, number FROM sessions")}
+    return BareLoop(consumer, producer, rows, numbers, records_a_batch)
 
 
 if __name__ == "__main__":

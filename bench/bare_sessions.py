@@ -30,15 +30,16 @@ PRICE = "0.30"
 CENTS_A_KWH = 30
 MAX_BATCH = 5_000
 INSERT = (
-    "INSERT INTO sessions (session_id, request_id, cp_id, driver_id, status, target_energy_wh, price_per_kwh,"
-    " currency, energy_wh, cost, power_w, last_seq, requested_at, stop_requested, revision, receipt_sent)"
-    " VALUES (?, ?, ?, ?, 'authorised', ?, '0.30', 'EUR', 0, '0.00', 0, -1, ?, 0, 0, 0)"
+    "INSERT INTO sessions (number, session_id, request_id, cp_id, driver_id, status, target_energy_wh,"
+    " price_per_kwh, currency, energy_wh, cost, power_w, last_seq, requested_at, stop_requested, revision,"
+    " receipt_sent)"
+    " VALUES (?, ?, ?, ?, ?, 'authorised', ?, '0.30', 'EUR', 0, '0.00', 0, -1, ?, 0, 0, 0)"
 )
 INSERT_ANSWER = "INSERT INTO answers (request_id, answer, answered_at) VALUES (?, ?, ?)"
 INSERT_VALUE = "INSERT OR IGNORE INTO meter_values VALUES (?, ?, ?, ?, ?, ?)"
 UPDATE = (
     "UPDATE sessions SET status = 'completed', end_reason = 'target_reached', energy_wh = ?, cost = ?,"
-    " last_seq = ?, started_at = ?, ended_at = ?, revision = 1, receipt_sent = 1 WHERE session_id = ?"
+    " last_seq = ?, started_at = ?, ended_at = ?, revision = 1, receipt_sent = 1 WHERE number = ?"
 )
 
 
@@ -61,6 +62,7 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass
 class Session:
+    number: int
     driver_id: str
     requested_at: datetime
     receipt: dict[str, Any] | None = None
@@ -127,14 +129,15 @@ class Bare:
                 }
                 turn.records += [(session.driver_id, _encode(update)) for _ in range(self._updates)]
             case "charging_data" if said.session_id is not None and said.seq == 0:
-                turn.values.append(_value(said, said.session_id, said.timestamp))
+                turn.values.append(_value(said, self._sessions[said.session_id], said.timestamp))
             case "charge_completion" if said.session_id is not None:
                 self._bill(turn, said, said.session_id, head)
 
     def _authorise(self, turn: Turn, request: Said, head: dict[str, Any]) -> None:
         assert request.driver_id is not None
         session_id = request.message_id
-        self._sessions[session_id] = Session(request.driver_id, request.timestamp)
+        session = Session(len(self._sessions) + 1, request.driver_id, request.timestamp)
+        self._sessions[session_id] = session
         common = head | {"driver_id": request.driver_id, "cp_id": request.cp_id, "session_id": session_id}
         answer = _encode(
             common
@@ -142,7 +145,15 @@ class Bare:
         )
         at = str(request.timestamp)
         turn.inserted.append(
-            (session_id.hex, session_id.hex, request.cp_id, request.driver_id, request.energy_wh, at)
+            (
+                session.number,
+                session_id.hex,
+                session_id.hex,
+                request.cp_id,
+                request.driver_id,
+                request.energy_wh,
+                at,
+            )
         )
         turn.answers.append((session_id.hex, answer.decode(), at))
         turn.records.append((request.driver_id, answer))
@@ -170,7 +181,7 @@ class Bare:
                 "revision": 1,
                 "started_at": completion.started_at,
             }
-            turn.values.append(_value(completion, session_id, completion.ended_at))
+            turn.values.append(_value(completion, session, completion.ended_at))
             turn.updated.append(
                 (
                     energy_wh,
@@ -178,7 +189,7 @@ class Bare:
                     completion.seq,
                     str(completion.started_at),
                     str(completion.ended_at),
-                    session_id.hex,
+                    session.number,
                 )
             )
             turn.records.append((session.driver_id, _encode(session.receipt)))
@@ -202,8 +213,8 @@ class Bare:
         self._producer.poll(0)
 
 
-def _value(said: Said, session_id: UUID, at: datetime | None) -> tuple[Any, ...]:
-    return session_id.hex, said.seq, said.energy_wh, said.power_w, said.soc_percent, str(at)
+def _value(said: Said, session: Session, at: datetime | None) -> tuple[Any, ...]:
+    return session.number, said.seq, said.energy_wh, said.power_w, said.soc_percent, str(at)
 
 
 class Point(asyncio.Protocol):

@@ -58,9 +58,9 @@ FROM made
 """
 INDEXES = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'sessions' AND sql IS NOT NULL"
 METER_VALUES = """
-INSERT INTO meter_values (session_id, seq, energy_wh, power_w, soc_percent, measured_at)
-SELECT session_id, last_seq, energy_wh, 11000, 80.0, ended_at
-FROM sessions WHERE last_seq >= 0 ORDER BY session_id
+INSERT INTO meter_values (session_number, seq, energy_wh, power_w, soc_percent, measured_at)
+SELECT number, last_seq, energy_wh, 11000, 80.0, ended_at
+FROM sessions WHERE last_seq >= 0 ORDER BY number
 """
 
 

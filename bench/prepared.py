@@ -1,5 +1,6 @@
 """A database as Central leaves it, made without running one."""
 
+import itertools
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,9 +24,10 @@ def charge_point(cp_id: str) -> ChargePoint:
     return ChargePoint(cp_id, location=cp_id, price_per_kwh=PRICE, max_power_w=MAX_POWER_W)
 
 
-def charging(cp_id: str, at: datetime) -> Session:
-    """A session of the driver `D-CP_ID`, who began to charge at `at`."""
+def charging(cp_id: str, at: datetime, number: int = 0) -> Session:
+    """A session of the driver `D-CP_ID`, who began to charge at `at`; `number` matters in a database alone."""
     session = Session(
+        number=number,
         session_id=uuid5(IDS, f"session {cp_id}"),
         request_id=uuid5(IDS, f"request {cp_id}"),
         cp_id=cp_id,
@@ -41,9 +43,10 @@ def charging(cp_id: str, at: datetime) -> Session:
 
 def with_sessions(database: Path, count: int, at: datetime, first: int = 0) -> list[Session]:
     """Make a database in which `count` charge points charge, since `at`; the sessions."""
-    sessions = [charging(cp_id, at) for cp_id in cp_ids(count, first)]
     store = Store(database)
     try:
+        numbers = itertools.count(store.last_session_number() + 1)
+        sessions = [charging(cp_id, at, next(numbers)) for cp_id in cp_ids(count, first)]
         store.commit(
             Decisions(
                 charge_points={session.cp_id: charge_point(session.cp_id) for session in sessions},

@@ -102,7 +102,7 @@ def check_books(world: World, sessions: int, readings_each: int) -> None:
     require(rows[0]["good"] == sessions, f"only {rows[0]['good']} sessions have the energy of their last reading")
     rows = world.rows(
         "SELECT count(*) AS n, sum(energy_wh != (seq + 1) * ?) AS wrong FROM meter_values"
-        " WHERE session_id IN (SELECT session_id FROM sessions WHERE ended_at IS NULL)",
+        " WHERE session_number IN (SELECT number FROM sessions WHERE ended_at IS NULL)",
         WH_A_READING,
     )
     kept = len(range(0, readings_each, 15))

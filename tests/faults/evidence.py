@@ -111,7 +111,9 @@ def _read_database(path: Path, evidence: Evidence) -> None:
             if tuple(row) != ("ok",)
         ]
         evidence.sessions = _rows(connection, "SELECT * FROM sessions")
-        evidence.meter_values = _rows(connection, "SELECT * FROM meter_values")
+        evidence.meter_values = _rows(
+            connection, "SELECT session_id, v.* FROM meter_values v JOIN sessions ON number = session_number"
+        )
         evidence.open_faults = _rows(connection, "SELECT * FROM faults WHERE cleared_at IS NULL")
 
 

@@ -151,7 +151,11 @@ class Central:
                 now = self._now()
                 self._store.begin(now.utc)
                 self._network = Network(
-                    config.policy, self._store.charge_points(), self._store.open_sessions(), now
+                    config.policy,
+                    self._store.charge_points(),
+                    self._store.open_sessions(),
+                    now,
+                    sessions_before=self._store.last_session_number(),
                 )
                 self.board = Board(lambda: self._inbox.put(Look()), self._seen(now))
                 server = await serve(

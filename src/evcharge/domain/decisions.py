@@ -106,9 +106,9 @@ class Answer:
 
 
 class MeterValue(msgspec.Struct, frozen=True):
-    """A reading that is worth keeping."""
+    """A reading that is worth keeping, of the session with this number."""
 
-    session_id: UUID
+    session_number: int
     seq: int
     energy_wh: int
     power_w: int

@@ -110,6 +110,7 @@ def authorise(net: "Network", request: ChargeRequest, now: Instant) -> Session:
         raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
     _check_driver(net, request.driver_id)
     session = Session(
+        number=next(net.session_numbers),
         session_id=derived_id(request.message_id, "session"),
         request_id=request.message_id,
         cp_id=cp.cp_id,

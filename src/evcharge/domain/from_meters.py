@@ -115,7 +115,7 @@ def _complete_again(
         net.store(session)
         net.out.meter_values.append(
             MeterValue(
-                session.session_id,
+                session.number,
                 session.last_seq,
                 session.energy_wh,
                 0,

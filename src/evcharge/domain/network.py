@@ -8,6 +8,7 @@ messages.
 """
 
 import heapq
+import itertools
 import math
 import traceback
 from collections.abc import Iterable
@@ -115,12 +116,15 @@ class Network:
         charge_points: Iterable[ChargePoint],
         open_sessions: Iterable[Session],
         now: Instant,
+        sessions_before: int = 0,
     ) -> None:
+        """`sessions_before`: the number of the last session there has been."""
         self.policy = policy
         self.charge_points = {cp.cp_id: cp for cp in charge_points}
         self.sessions: dict[UUID, Session] = {}
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
+        self.session_numbers = itertools.count(sessions_before + 1)
         self.cp_ids = sorted(self.charge_points)
         self.came: dict[int, MonitorCame] = {}
         self.guesses = Guesses()
@@ -429,7 +433,7 @@ class Network:
         session.stored_at, session.stored_seq = at, session.last_seq
         self.out.meter_values.append(
             MeterValue(
-                session.session_id, session.last_seq, session.energy_wh, session.power_w, session.soc_percent, at
+                session.number, session.last_seq, session.energy_wh, session.power_w, session.soc_percent, at
             )
         )
 

@@ -115,6 +115,8 @@ def mermaid() -> str:
 
 @dataclass(slots=True)
 class Session:
+    number: int
+    """From 1, in order of the requests. By it the database finds a session: those that are open lie together."""
     session_id: UUID
     request_id: UUID
     cp_id: str

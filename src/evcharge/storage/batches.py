@@ -22,9 +22,7 @@ from evcharge.storage.registry import write_audit
 CHARGE_POINT_COLUMNS = [column.name for column in schema.charge_points.columns]
 # Not the key, nor whether it was removed: those are the operator's, who may have changed them since we read them.
 _CHARGE_POINT_CHANGES = [name for name in CHARGE_POINT_COLUMNS if name not in ("cp_id", "key_hash", "removed")]
-_SESSION_COLUMNS = [
-    column.name for column in schema.sessions.columns if column.name not in ("number", "receipt_sent")
-]
+_SESSION_COLUMNS = [column.name for column in schema.sessions.columns if column.name != "receipt_sent"]
 _METERED = ["energy_wh", "cost", "power_w", "soc_percent", "last_seq"]
 _SESSION_CHANGES = [*_METERED, "status", "end_reason", "started_at", "ended_at", "stop_requested", "revision"]
 _METER_VALUE_COLUMNS = [column.name for column in schema.meter_values.columns]
@@ -53,12 +51,12 @@ class BatchWriter:
             _insert(schema.drivers, ("driver_id", "added_at", "removed")).on_conflict_do_nothing(), dialect
         )
         self._sessions = ManyRows(
-            _insert_or_update(_sessions, "session_id", [*_SESSION_COLUMNS, "receipt_sent"], _SESSION_CHANGES),
+            _insert_or_update(_sessions, "number", [*_SESSION_COLUMNS, "receipt_sent"], _SESSION_CHANGES),
             dialect,
         )
         self._meters = ManyRows(
             update(_sessions)
-            .where(_sessions.c.session_id == bindparam("of"))
+            .where(_sessions.c.number == bindparam("of"))
             .values({name: bindparam(name) for name in _METERED}),
             dialect,
         )
@@ -120,8 +118,8 @@ class BatchWriter:
 
     def _write_meters(self, connection: Connection, sessions: Collection[Session]) -> None:
         if sessions:
-            ids = [session.session_id for session in sessions]
-            self._meters.execute(connection, _columns(sessions, _METERED) | {"of": ids})
+            numbers = [session.number for session in sessions]
+            self._meters.execute(connection, _columns(sessions, _METERED) | {"of": numbers})
 
     def _write_meter_values(self, connection: Connection, values: Collection[MeterValue]) -> None:
         if values:

@@ -64,19 +64,22 @@ class Books:
 
     def session(self, session_id: UUID) -> SessionRow:
         """Raises `NotThere`."""
+        return _as(SessionRow, self._session(session_id))
+
+    def _session(self, session_id: UUID) -> Row[Any]:
         with reading(self._engine) as connection:
             query = select(schema.sessions).where(schema.sessions.c.session_id == session_id)
             row = connection.execute(query).first()
         if row is None:
             raise NotThere(f"there is no session {session_id}")
-        return _as(SessionRow, row)
+        return row
 
     def meter_values(self, session_id: UUID, after: int, limit: int) -> MeterValuePage:
         """Raises `NotThere` if there is no such session."""
-        self.session(session_id)
+        number = self._session(session_id).number
         values = schema.meter_values
         query = (
-            select(values).where(values.c.session_id == session_id, values.c.seq > after).order_by(values.c.seq)
+            select(values).where(values.c.session_number == number, values.c.seq > after).order_by(values.c.seq)
         )
         page, more = self._page(query, limit)
         rows = [_as(MeterValueRow, row) for row in page]

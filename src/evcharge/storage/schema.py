@@ -101,7 +101,8 @@ drivers = Table(
 sessions = Table(
     "sessions",
     metadata,
-    # The row's number is what a page of history ends at, so it must be given in order of requests.
+    # In order of requests, as a page of history ends at one. Those that are open lie together, however long the
+    # history is; what is written all the time is found by it.
     Column("number", Integer, primary_key=True),
     Column("session_id", Uuid, nullable=False, unique=True),
     Column("request_id", Uuid, nullable=False),
@@ -149,12 +150,13 @@ Index(
 meter_values = Table(
     "meter_values",
     metadata,
-    Column("session_id", ForeignKey("sessions.session_id"), primary_key=True),
+    Column("session_number", ForeignKey("sessions.number"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("energy_wh", Integer, nullable=False),
     Column("power_w", Integer, nullable=False),
     Column("soc_percent", Float),
     Column("measured_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 faults = Table(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, select, update
+from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, func, select, update
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import Decisions, Known, Wanted
@@ -69,6 +69,11 @@ class Store:
 
     def open_sessions(self) -> list[Session]:
         return self._sessions(schema.IS_OPEN)
+
+    def last_session_number(self) -> int:
+        """0 if there has been none."""
+        with reading(self.engine) as connection:
+            return connection.scalar(select(func.max(schema.sessions.c.number))) or 0
 
     def receipts_waiting(self) -> list[Session]:
         """Ended sessions of whose receipt it is not known that Kafka has it."""

@@ -164,7 +164,8 @@ class World:
     def _network(self) -> Network:
         charge_points = [replace(cp, status=Status.DISCONNECTED) for cp in self.charge_points.values()]
         open_sessions = [replace(session) for session in self.sessions.values() if session.is_open]
-        return Network(self.policy, charge_points, open_sessions, self.now)
+        last_number = max((session.number for session in self.sessions.values()), default=0)
+        return Network(self.policy, charge_points, open_sessions, self.now, sessions_before=last_number)
 
     def restart(self) -> None:
         """Central has been killed and is started again; every connection is gone."""
@@ -1291,7 +1292,8 @@ def test_of_the_readings_the_first_every_fifteenth_second_and_the_last_are_kept(
     world.say(connection, world.completion(session_id, 40, 400))
     kept = [(value.seq, value.energy_wh) for value in world.everything.meter_values]
     assert kept == [(0, 0), (15, 150), (30, 300), (40, 400)]
-    assert all(value.session_id == session_id for value in world.everything.meter_values)
+    number = world.sessions[session_id].number
+    assert all(value.session_number == number for value in world.everything.meter_values)
 
 
 @pytest.mark.parametrize("end", ["engine silent", "lost", "no sign of life", "a completion with less"])

@@ -131,7 +131,7 @@ class CentralMachine(RuleBasedStateMachine):
         self.receipts: Counter[tuple[UUID, int]] = Counter()
         self.verdicts: dict[UUID, Message] = {}
         self.statuses = dict.fromkeys(CP_IDS, "DISCONNECTED")
-        self.meter_values: dict[tuple[UUID, int], int] = {}
+        self.meter_values: dict[tuple[int, int], int] = {}
         # What operators have set, as the audit has it.
         self.out_of_service: set[str] = set()
         self.set_prices: dict[str, Decimal] = {}
@@ -146,7 +146,8 @@ class CentralMachine(RuleBasedStateMachine):
     def network(self) -> Network:
         charge_points = [replace(cp, status=Status.DISCONNECTED) for cp in self.charge_points.values()]
         open_sessions = [replace(session) for session in self.stored.values() if session.is_open]
-        return Network(Policy(), charge_points, open_sessions, self.now)
+        last_number = max((session.number for session in self.stored.values()), default=0)
+        return Network(Policy(), charge_points, open_sessions, self.now, sessions_before=last_number)
 
     def known(self, wanted: Wanted) -> Known:
         return Known(
@@ -182,12 +183,13 @@ class CentralMachine(RuleBasedStateMachine):
                 assert session.revision >= before.revision
                 assert session.last_seq >= before.last_seq
                 assert before.is_open or not session.is_open
-                for name in ("cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
+                for name in ("number", "cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
                     assert getattr(session, name) == getattr(before, name)
             self.stored[session.session_id] = as_stored(session)
+        assert len({session.number for session in self.stored.values()}) == len(self.stored)
         for value in decisions.meter_values:
-            assert (value.session_id, value.seq) not in self.meter_values
-            self.meter_values[value.session_id, value.seq] = value.energy_wh
+            assert (value.session_number, value.seq) not in self.meter_values
+            self.meter_values[value.session_number, value.seq] = value.energy_wh
         for answer in decisions.answers:
             self.answers.setdefault(answer.request_id, answer.message)
         for entry in decisions.audit:
@@ -309,8 +311,9 @@ class CentralMachine(RuleBasedStateMachine):
                 assert session.power_w == 0
                 assert self.receipts[key, session.revision] == 1
         assert all(sent == 1 for sent in self.receipts.values())
-        for (key, _), energy_wh in self.meter_values.items():
-            assert energy_wh <= self.stored[key].energy_wh
+        energy_of = {session.number: session.energy_wh for session in self.stored.values()}
+        for (number, _), energy_wh in self.meter_values.items():
+            assert energy_wh <= energy_of[number]
 
 
 class LawlessMachine(CentralMachine):

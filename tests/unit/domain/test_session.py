@@ -50,6 +50,7 @@ LATER = NOON + timedelta(minutes=30)
 def a_session(status: SessionStatus = AUTHORISED, *, energy_wh: int = 0) -> Session:
     """A session that stands in `status`, as it would after its way there."""
     session = Session(
+        number=1,
         session_id=UUID(int=1),
         request_id=UUID(int=2),
         cp_id="CP1",
@@ -93,7 +94,7 @@ def test_open_are_the_sessions_that_may_still_deliver(status: SessionStatus) -> 
 
 
 def test_a_session_begins_authorised_and_unbilled() -> None:
-    session = Session(UUID(int=1), UUID(int=2), "CP1", "D1", 5_000, Decimal("0.45"), "EUR", NOON)
+    session = Session(1, UUID(int=1), UUID(int=2), "CP1", "D1", 5_000, Decimal("0.45"), "EUR", NOON)
     assert (session.status, session.energy_wh, session.cost, session.revision) == (AUTHORISED, 0, Decimal(0), 0)
 
 

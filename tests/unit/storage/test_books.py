@@ -176,8 +176,8 @@ def test_a_session_that_never_was_is_not_there(books: Books) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 5, 6])
 def test_the_meter_values_of_a_session_come_in_order(store: Store, books: Books, limit: int) -> None:
-    values = [MeterValue(UUID(int=1), seq, seq * 100, 7000, None, NOW) for seq in (7, 0, 3, 2, 5)]
-    others = [MeterValue(UUID(int=2), seq, 1, 1, 50.5, NOW) for seq in range(9)]
+    values = [MeterValue(1, seq, seq * 100, 7000, None, NOW) for seq in (7, 0, 3, 2, 5)]
+    others = [MeterValue(2, seq, 1, 1, 50.5, NOW) for seq in range(9)]
     keep(store, a_session(1), a_session(2), meter_values=values + others)
     seqs: list[int] = []
     after: int | None = -1
@@ -361,7 +361,7 @@ def with_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
             billed(n, at, 1000, "0.30", cp_id=f"CP{n % 10}", driver_id=f"D{n % 50}")
             for n, at in enumerate(requests, 1)
         ),
-        meter_values=[MeterValue(UUID(int=n), seq, 0, 0, None, NOW) for n in range(1, 1001) for seq in range(3)],
+        meter_values=[MeterValue(n, seq, 0, 0, None, NOW) for n in range(1, 1001) for seq in range(3)],
         faults=[FaultOpened(f"CP{n % 10}", f"F{n}", "x", NOW) for n in range(200)],
         audit=[AuditEntry(MARIA, "stop", f"S{n}", None, {}) for n in range(100)],
     )
@@ -401,7 +401,10 @@ ORDERED_SCAN = r"SCAN (sessions USING INDEX ix_sessions_requested_at|faults USIN
         ),
         (sessions(cp_id="CP1", driver_id="D1"), "ix_sessions_driver_id_requested_at (driver_id=?)"),
         (lambda books, _: books.session(UUID(int=7)), "sqlite_autoindex_sessions_1"),
-        (lambda books, _: books.meter_values(UUID(int=7), 0, 20).meter_values, "sqlite_autoindex_meter_values_1"),
+        (
+            lambda books, _: books.meter_values(UUID(int=7), 0, 20).meter_values,
+            "PRIMARY KEY (session_number=? AND seq>?)",
+        ),
         (lambda books, _: books.faults(None, False, None, 20).faults, "SCAN faults"),
         (lambda books, _: books.faults(None, False, 100, 20).faults, "PRIMARY KEY (rowid<?)"),
         (

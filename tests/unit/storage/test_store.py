@@ -81,6 +81,7 @@ def a_charge_point(cp_id: str = "CP001", **changes: Any) -> ChargePoint:
 
 def a_session(number: int = 1, **changes: Any) -> Session:
     session = Session(
+        number=number,
         session_id=UUID(int=number),
         request_id=UUID(int=number + 10**6),
         cp_id="CP001",
@@ -508,7 +509,8 @@ def test_open_sessions_come_in_order_of_their_requests(store: Store) -> None:
     for number in (5, 3, 9, 1):
         store.commit(decisions(a_session(number)), NOW)
     store.commit(decisions(an_ended_session(3), a_session(5)), NOW)
-    assert [session.session_id.int for session in store.open_sessions()] == [5, 9, 1]
+    assert [session.number for session in store.open_sessions()] == [1, 5, 9]
+    assert store.last_session_number() == 9
 
 
 def test_moments_keep_their_instant_whatever_their_zone(store: Store) -> None:
@@ -521,9 +523,9 @@ def test_moments_keep_their_instant_whatever_their_zone(store: Store) -> None:
 
 
 def test_readings_are_kept_once(path: Path, store: Store) -> None:
-    one = MeterValue(UUID(int=1), 7, 1234, 11_000, 20.5, NOW)
-    other = MeterValue(UUID(int=1), 8, 1234, 11_000, None, NOW)
-    again = MeterValue(UUID(int=1), 7, 9, 11_000, 20.5, NOW)
+    one = MeterValue(1, 7, 1234, 11_000, 20.5, NOW)
+    other = MeterValue(1, 8, 1234, 11_000, None, NOW)
+    again = MeterValue(1, 7, 9, 11_000, 20.5, NOW)
     store.commit(decisions(a_session(), meter_values=[one, other]), NOW)
     store.commit(Decisions(meter_values=[again]), NOW)
     assert rows(
@@ -630,7 +632,7 @@ def test_a_driver_that_the_operator_removed_is_not_brought_back_by_central(store
 
 def test_all_of_a_batch_or_nothing(path: Path, store: Store) -> None:
     """The last thing that is written cannot be; the first must not be there either."""
-    stranger = MeterValue(uuid4(), 0, 0, 0, None, NOW)
+    stranger = MeterValue(99, 0, 0, 0, None, NOW)
     with pytest.raises(Exception, match="FOREIGN KEY"):
         store.commit(decisions(a_session(), meter_values=[stranger]), NOW)
     assert store.charge_points() == []
@@ -644,7 +646,7 @@ def test_all_of_a_batch_at_once(path: Path, store: Store) -> None:
     batch = decisions(
         a_session(1),
         ended,
-        meter_values=[MeterValue(UUID(int=1), 0, 0, 11_000, 20.0, NOW)],
+        meter_values=[MeterValue(1, 0, 0, 11_000, 20.0, NOW)],
         faults=[FaultOpened("CP001", "A", "broken", NOW)],
         answers=[Answer(request_id, an_answer(request_id))],
         receipts_sent=[(ended.session_id, 1)],
@@ -784,9 +786,7 @@ def with_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *sessions,
         charge_points=cps,
         drivers={f"D{n}" for n in range(50)},
-        meter_values=[
-            MeterValue(session.session_id, n, 0, 0, None, NOW) for session in sessions for n in range(3)
-        ],
+        meter_values=[MeterValue(session.number, n, 0, 0, None, NOW) for session in sessions for n in range(3)],
         faults=[FaultOpened(f"CP{n % 10}", f"F{n}", "x", NOW) for n in range(200)],
         answers=[Answer(request_id, an_answer(request_id)) for request_id in ids],
         receipts_sent=[(session.session_id, 1) for session in sessions[:980]],
@@ -841,7 +841,7 @@ def commit_again(store: Store) -> None:
             charge_points={"CP1": a_charge_point("CP1")},
             drivers={"D1"},
             sessions={UUID(int=995): an_ended_session(995, cp_id="CP5", driver_id="D45")},
-            meter_values=[MeterValue(UUID(int=995), 9, 0, 0, None, NOW)],
+            meter_values=[MeterValue(995, 9, 0, 0, None, NOW)],
             faults=[FaultCleared("CP9", "F199", NOW), FaultOpened("CP9", "F199", "x", NOW)],
             answers=[Answer(request_id, an_answer(request_id))],
             receipts_sent=[(UUID(int=995), 1)],
