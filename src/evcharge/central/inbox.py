@@ -1,7 +1,7 @@
-"""Central's one inbox: whatever comes in waits here, and the worker takes what is there as one batch.
+"""Central's one inbox: whatever comes in waits here, until the worker takes it.
 
-It has two lanes, which are taken in turn. In the first is what somebody waits for, in the second what nobody does,
-the readings from Kafka above all. So a driver waits for one batch of readings at the most, however many there are.
+It has two lanes: in the first is what somebody waits for, in the second what nobody does, the readings from Kafka
+above all, however many there are.
 """
 
 import threading
@@ -50,11 +50,15 @@ class Inbox:
     def __init__(self) -> None:
         self._first: deque[Item] = deque()
         self._second: deque[Item] = deque()
-        self._second_is_next = False
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether there is something in the first lane."""
+        return bool(self._first)
 
     def put(self, *items: Item) -> None:
         """Append them to the first lane, in order."""
@@ -70,11 +74,16 @@ class Inbox:
                 self._changed.notify()
             lane.extend(items)
 
-    def take(self, timeout_s: float) -> list[Item]:
-        """Up to `MAX_ITEMS` items of one lane, in order; waits for the first, but no longer than `timeout_s`."""
+    def wait(self, timeout_s: float) -> None:
+        """Until something is there, but no longer than `timeout_s`."""
         with self._changed:
             if not self:
                 self._changed.wait(timeout_s)
-            lane = self._second if self._second and (self._second_is_next or not self._first) else self._first
-            self._second_is_next = lane is self._first
-            return [lane.popleft() for _ in range(min(len(lane), MAX_ITEMS))]
+
+    def take(self) -> list[Item]:
+        """What is in the first lane, in order; up to `MAX_ITEMS`."""
+        return [self._first.popleft() for _ in range(min(len(self._first), MAX_ITEMS))]
+
+    def take_second(self) -> Item | None:
+        """The next in the second lane; None if there is nothing."""
+        return self._second.popleft() if self._second else None

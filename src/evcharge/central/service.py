@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -29,7 +29,7 @@ from evcharge.central.board import Board, seen
 from evcharge.central.desk import Desk
 from evcharge.central.http import make_app
 from evcharge.central.http_server import HttpServer
-from evcharge.central.inbox import FromBroker, Inbox, Look, ReceiptSent, Stop
+from evcharge.central.inbox import FromBroker, Inbox, Item, Look, ReceiptSent, Stop
 from evcharge.central.metrics import Metrics, Snapshot
 from evcharge.central.orders import Orders
 from evcharge.domain.commands import Actor
@@ -67,7 +67,7 @@ from evcharge.storage.database import locked
 from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
-from evcharge.transport.kafka import BATCH_RECORDS, Cluster, Publisher, Subscriber
+from evcharge.transport.kafka import Cluster, Publisher, Subscriber
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import OffsetTracker, Ticket
 from evcharge.transport.tcp import Address, Link, port_of, serve
@@ -75,11 +75,16 @@ from evcharge.transport.trace import Trace
 
 GC_AFTER_ALLOCATIONS = 50_000
 LOOK_AT_TOPICS_EVERY_S = 5.0
-KAFKA_BATCHES_IN_HAND = 2
 READINGS_PATIENCE_MS = 50
 """Nobody waits for a reading; one by one they would cost broker, Central and disk many times as much."""
+READINGS_A_BATCH = 500
+"""They are decoded in some milliseconds, after which it is seen whether somebody waits for something."""
+READINGS_A_TURN = 8_000
+"""Of a session with many only the last state is written, and told."""
+READINGS_IN_HAND = 2 * READINGS_A_TURN
 REQUESTS_A_BATCH = 500
 """Each is worth a hundred readings; so many still take less than a second."""
+REQUESTS_IN_HAND = 2 * REQUESTS_A_BATCH
 MAX_WAITING = 50_000
 MAX_WAITING_OF_ONE = 1_000
 MESSAGES_AT_ONCE = 20_000
@@ -92,6 +97,20 @@ DESK_THREADS = 4
 MAX_DEAD_LETTER_BYTES = 900_000  # with its headers below what a Kafka takes by default, 1 MB
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the worker has taken from the inbox, to be decided and committed together."""
+
+    inputs: list[Input] = field(default_factory=list)
+    receipts_sent: list[tuple[UUID, int]] = field(default_factory=list)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Those after the records in it."""
+    rejects: Decisions = field(default_factory=Decisions)
+    """What follows from records that are no messages."""
+    looked_for: bool = False
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +199,15 @@ class Central:
         )
         # Each has a queue of its own in Kafka's client, so that requests do not wait behind readings there.
         self._readers = {
-            FROM_DRIVERS: self._reader("evcharge-central-requests", self._inbox.put, REQUESTS_A_BATCH),
+            FROM_DRIVERS: self._reader(
+                "evcharge-central-requests", self._inbox.put, REQUESTS_A_BATCH, REQUESTS_IN_HAND
+            ),
             FROM_METERS: self._reader(
-                "evcharge-central-meters", self._inbox.put_second, patience_ms=READINGS_PATIENCE_MS
+                "evcharge-central-meters",
+                self._inbox.put_second,
+                READINGS_A_BATCH,
+                READINGS_IN_HAND,
+                READINGS_PATIENCE_MS,
             ),
         }
         # What has been loaded stays, and no search for garbage need look at it again; nor at each few messages.
@@ -391,10 +416,11 @@ class Central:
         self,
         client_id: str,
         put: Callable[[FromBroker], None],
-        batch_records: int = BATCH_RECORDS,
+        batch_records: int,
+        most_in_hand: int,
         patience_ms: int = 0,
     ) -> Subscriber:
-        in_hand = threading.BoundedSemaphore(KAFKA_BATCHES_IN_HAND)
+        in_hand = threading.BoundedSemaphore(most_in_hand // batch_records)
 
         def take_batch(records: list[Received]) -> None:
             while not in_hand.acquire(timeout=RETRY_S):
@@ -431,31 +457,39 @@ class Central:
         self._act(waiting, None)
         stopped = False
         while not stopped or self._inbox:
-            looked_for = False
-            inputs: list[Input] = []
-            receipts_sent: list[tuple[UUID, int]] = []
-            offsets: dict[tuple[str, int], int] = {}
-            rejects = Decisions()
-            items = self._inbox.take(self._patience_s())
-            if not items and self._patience_s() > 0:
+            self._inbox.wait(self._patience_s())
+            if not self._inbox and self._patience_s() > 0:
                 continue
-            for item in items:
-                match item:
-                    case FromBroker(records, in_hand):
-                        in_hand.release()
-                        self._decode(records, inputs, rejects)
-                        offsets.update({(r.topic, r.partition): r.offset + 1 for r in records})
-                    case ReceiptSent(session_id, revision):
-                        receipts_sent.append((session_id, revision))
-                    case Look():
-                        looked_for = True
-                    case Stop():
-                        stopped = True
-                    case _:
-                        inputs.append(item)
-            self._handle(inputs, receipts_sent, offsets, rejects)
-            if looked_for:
+            turn = self._next_turn()
+            self._handle(turn)
+            if turn.looked_for:
                 self._loop.call_soon_threadsafe(self.board.take, self._seen(self._now()))
+            stopped = stopped or turn.is_last
+
+    def _next_turn(self) -> Turn:
+        """Readings, as many as there are until somebody waits for something; and what is waited for."""
+        turn = Turn()
+        while len(turn.inputs) < READINGS_A_TURN and (item := self._inbox.take_second()) is not None:
+            self._take_in(item, turn)
+            if self._inbox.somebody_waits:
+                break
+        for item in self._inbox.take():
+            self._take_in(item, turn)
+        return turn
+
+    def _take_in(self, item: Item, turn: Turn) -> None:
+        match item:
+            case FromBroker(records, in_hand):
+                in_hand.release()
+                self._decode(records, turn)
+            case ReceiptSent(session_id, revision):
+                turn.receipts_sent.append((session_id, revision))
+            case Look():
+                turn.looked_for = True
+            case Stop():
+                turn.is_last = True
+            case _:
+                turn.inputs.append(item)
 
     def _seen(self, now: Instant) -> Changes:
         """What has changed since this was last asked."""
@@ -467,24 +501,20 @@ class Central:
         deadline_s = self._network.next_deadline_s or math.inf
         return max(0.0, min(deadline_s - self._now().monotonic_s, clock.LOOK_EVERY_S))
 
-    def _decode(self, records: list[Received], inputs: list[Input], rejects: Decisions) -> None:
+    def _decode(self, records: list[Received], turn: Turn) -> None:
         for record in records:
+            turn.offsets[record.topic, record.partition] = record.offset + 1
             try:
-                inputs.append(FromKafka(record, messages.decode(record.value)))
+                turn.inputs.append(FromKafka(record, messages.decode(record.value)))
             except Undecodable as bad:
                 self.metrics.counts[bad.error.code] += 1
-                rejects.dead_letters.append(DeadLetter(record, bad.error))
+                turn.rejects.dead_letters.append(DeadLetter(record, bad.error))
                 if bad.driver_id is not None and record.topic in FROM_DRIVERS:
                     reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
-                    rejects.records.append(Record(bad.driver_id, reply))
+                    turn.rejects.records.append(Record(bad.driver_id, reply))
 
-    def _handle(
-        self,
-        inputs: list[Input],
-        receipts_sent: list[tuple[UUID, int]],
-        offsets: dict[tuple[str, int], int],
-        rejects: Decisions,
-    ) -> None:
+    def _handle(self, turn: Turn) -> None:
+        inputs, offsets = turn.inputs, turn.offsets
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
         from_monitors = [item for item in inputs if isinstance(item, FromMonitor)]
         self.metrics.count_received("tcp", from_monitors)
@@ -493,9 +523,9 @@ class Central:
         begun_s = time.perf_counter()
         decisions = self._network.decide(inputs, known, now)
         self.metrics.decide_s.observe(time.perf_counter() - begun_s)
-        decisions.receipts_sent += receipts_sent
-        decisions.records += rejects.records
-        decisions.dead_letters += rejects.dead_letters
+        decisions.receipts_sent += turn.receipts_sent
+        decisions.records += turn.rejects.records
+        decisions.dead_letters += turn.rejects.dead_letters
         if not decisions.nothing_to_store:
             begun_s = time.perf_counter()
             self._persistently(lambda: self._store.commit(decisions, now.utc))

@@ -8,13 +8,13 @@ messages.
 """
 
 import heapq
-import itertools
 import math
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
+from itertools import count, takewhile
 from uuid import UUID
 
 from evcharge.domain.admission import Guesses
@@ -77,6 +77,8 @@ from evcharge.protocol.messages import (
 )
 from evcharge.protocol.records import Received
 
+UPDATES_AT_LEAST_APART_S = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -124,7 +126,7 @@ class Network:
         self.sessions: dict[UUID, Session] = {}
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
-        self.session_numbers = itertools.count(sessions_before + 1)
+        self.session_numbers = count(sessions_before + 1)
         self.cp_ids = sorted(self.charge_points)
         self.came: dict[int, MonitorCame] = {}
         self.guesses = Guesses()
@@ -449,11 +451,14 @@ class Network:
         self.out.metered += self.moved.values()
         self.touched.update(self.moved)
         for session in self.moved.values():
-            if now.monotonic_s - session.told_s >= self.policy.driver_update_interval_s:
+            if self._update_due_s(session) <= now.monotonic_s:
                 self._tell_driver(session, now)
             else:
-                self._tell_driver_soon(session, now)
+                self._tell_driver_soon(session)
         self.moved.clear()
+
+    def _update_due_s(self, session: Session) -> float:
+        return session.told_s + self.policy.driver_update_interval_s
 
     def _tell_driver(self, session: Session, now: Instant) -> None:
         self._untold.pop(session.cp_id, None)
@@ -461,16 +466,22 @@ class Network:
             session.told_s = now.monotonic_s
             self.out.records.append(Record(session.driver_id, status_of(session, None, now)))
 
-    def _tell_driver_soon(self, session: Session, now: Instant) -> None:
+    def _tell_driver_soon(self, session: Session) -> None:
         """Where readings come faster than anybody reads them: after a time without Kafka, say."""
         if not self._untold:
-            self._set_deadline(now.monotonic_s + self.policy.driver_update_interval_s, Timer.UPDATES, 0)
+            self._set_deadline(self._update_due_s(session), Timer.UPDATES, 0)
         self._untold[session.cp_id] = session
 
     def _tell_untold(self, now: Instant) -> None:
-        for cp_id, session in list(self._untold.items()):
-            if cp_id not in self.moved:
+        """Those whose time has come, and not all at once, which would hold up whoever asks for something."""
+        due = list(takewhile(lambda s: self._update_due_s(s) <= now.monotonic_s, self._untold.values()))
+        for session in due:
+            del self._untold[session.cp_id]
+            if session.cp_id not in self.moved:  # Else it is told with what has just come.
                 self._tell_driver(session, now)
+        if self._untold:
+            first_due_s = self._update_due_s(next(iter(self._untold.values())))
+            self._set_deadline(max(first_due_s, now.monotonic_s + UPDATES_AT_LEAST_APART_S), Timer.UPDATES, 0)
 
     # Connections and deadlines
 

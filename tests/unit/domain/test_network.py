@@ -1346,10 +1346,34 @@ def test_readings_that_come_faster_than_anybody_reads_them_are_told_about_once_a
         decisions = world.kafka(Topic.SESSION_DATA, world.reading(session_id, seq, 10 * seq))
         assert [session.energy_wh for session in decisions.metered] == [10 * seq], "each is stored at once"
         told += records(decisions, ChargingStatusUpdate) + records(world.wait(0.0625), ChargingStatusUpdate)
-    assert [update.energy_wh for update in told] == [10, 160, 310]
+    assert [update.energy_wh for update in told] == [10, 150, 300]
     told = records(world.wait(0.9), ChargingStatusUpdate)
     assert [update.energy_wh for update in told] == [400], "the last one is told, whatever comes after it"
     assert records(world.wait(60), ChargingStatusUpdate) == []
+
+
+def test_those_who_wait_to_be_told_are_told_each_at_their_own_time() -> None:
+    """Not all at once, which in a large network would hold up whoever asks for something."""
+    world = World()
+    sessions = {cp_id: world.charging(world.settled(cp_id), f"D{cp_id[2:]}", cp_id) for cp_id in ("CP1", "CP2")}
+
+    def reading(cp_id: str, seq: int) -> list[ChargingStatusUpdate]:
+        said = world.kafka(Topic.SESSION_DATA, world.reading(sessions[cp_id], seq, 10 * seq))
+        return records(said, ChargingStatusUpdate)
+
+    def after(seconds: float) -> list[tuple[str, int]]:
+        return [(told.cp_id, told.energy_wh) for told in records(world.wait(seconds), ChargingStatusUpdate)]
+
+    world.wait(1)
+    assert len(reading("CP1", 1)) == 1
+    world.wait(0.5)
+    assert len(reading("CP2", 1)) == 1
+    assert reading("CP1", 2) == reading("CP2", 2) == []
+    assert after(0.375) == []
+    assert after(0.0625) == [("CP1", 20)]
+    assert after(0.375) == []
+    assert after(0.125) == [("CP2", 20)]
+    assert after(60) == []
 
 
 def test_what_was_to_be_told_of_a_session_that_has_ended_meanwhile_is_not() -> None:
