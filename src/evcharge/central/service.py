@@ -91,6 +91,8 @@ MESSAGES_AT_ONCE = 20_000
 """From one connection: a Monitor that is back has up to 10,000 readings to pass on."""
 RETRY_S = 1.0
 COPY_BACK_EVERY_S = 0.5
+RECEIPTS_NOTED_WITHIN_S = 1.0
+"""That Kafka has them; with what is committed anyway, as each commit costs a wait for the disk."""
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
 DESK_THREADS = 4
@@ -152,6 +154,9 @@ class Central:
         self._offsets = OffsetTracker()
         self._throttle = Throttle()
         self._next_forgetting_s = 0.0
+        self._receipts_sent: list[tuple[UUID, int]] = []
+        """Not noted yet: a receipt of which that is never noted is sent once more after the next start."""
+        self._receipts_due_s = math.inf
         self._orders = Orders(self._inbox.put)
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._database_works = True
@@ -498,7 +503,7 @@ class Central:
         return seen(self._network, cp_ids, events, now)
 
     def _patience_s(self) -> float:
-        deadline_s = self._network.next_deadline_s or math.inf
+        deadline_s = min(self._network.next_deadline_s or math.inf, self._receipts_due_s)
         return max(0.0, min(deadline_s - self._now().monotonic_s, clock.LOOK_EVERY_S))
 
     def _decode(self, records: list[Received], turn: Turn) -> None:
@@ -523,9 +528,9 @@ class Central:
         begun_s = time.perf_counter()
         decisions = self._network.decide(inputs, known, now)
         self.metrics.decide_s.observe(time.perf_counter() - begun_s)
-        decisions.receipts_sent += turn.receipts_sent
         decisions.records += turn.rejects.records
         decisions.dead_letters += turn.rejects.dead_letters
+        self._note_receipts_sent(turn, decisions, now)
         if not decisions.nothing_to_store:
             begun_s = time.perf_counter()
             self._persistently(lambda: self._store.commit(decisions, now.utc))
@@ -537,6 +542,14 @@ class Central:
         self._act(decisions, self._offsets.open(offsets) if offsets else None)
         self._commit_offsets()
         self._forget_old_answers(now)
+
+    def _note_receipts_sent(self, turn: Turn, decisions: Decisions, now: Instant) -> None:
+        if turn.receipts_sent and not self._receipts_sent:
+            self._receipts_due_s = now.monotonic_s + RECEIPTS_NOTED_WITHIN_S
+        self._receipts_sent += turn.receipts_sent
+        if not decisions.nothing_to_store or now.monotonic_s >= self._receipts_due_s or turn.is_last:
+            decisions.receipts_sent, self._receipts_sent = self._receipts_sent, []
+            self._receipts_due_s = math.inf
 
     def _persistently(self, work: Callable[[], T]) -> T:
         """Do it, however long the disk is full or the database locked: memory is ahead of it by this batch."""

@@ -156,14 +156,14 @@ class Network:
         wanted = Wanted()
         for item in inputs:
             match item:
-                case FromMonitor(message=message):
-                    self._want(message, wanted)
-                case FromKafka(message=message):
+                case FromKafka(message=message):  # First, as the most frequent by far.
                     if type(message) is ChargingData:
-                        continue  # The most frequent; all that it needs is in memory.
+                        continue  # All that it needs is in memory.
                     self._want(message, wanted)
                     if isinstance(message, DriverRequest):
                         wanted.drivers.add(message.driver_id)
+                case FromMonitor(message=message):
+                    self._want(message, wanted)
                 case FromOperator(command=StartCharge(request)):
                     self._want(request, wanted)
                 case FromOperator(command=Reread(cp_id)):
@@ -188,10 +188,10 @@ class Network:
         self.known = known
         for item in inputs:
             match item:
+                case FromKafka():  # First, as the most frequent by far.
+                    self._take_record(item.record, item.message, now)
                 case FromMonitor(connection, message):
                     self._route(MONITOR_ROUTES, message, connection, now)
-                case FromKafka(record, message):
-                    self._take_record(record, message, now)
                 case MonitorCame(connection):
                     self.unregistered.add(connection)
                     self.came[connection] = item

@@ -7,17 +7,19 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Dialect, Table, bindparam, insert, update
+from sqlalchemy import Dialect, Table, bindparam, insert, update
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.commands import AuditEntry
 from evcharge.domain.decisions import Answer, Decisions, FaultCleared, FaultOpened, MeterValue
 from evcharge.domain.session import Session
 from evcharge.protocol import messages
 from evcharge.storage import schema
-from evcharge.storage.many_rows import ManyRows
-from evcharge.storage.registry import write_audit
+from evcharge.storage.prepared import ManyRows
+from evcharge.storage.registry import audit_row
 
 CHARGE_POINT_COLUMNS = [column.name for column in schema.charge_points.columns]
 # Not the key, nor whether it was removed: those are the operator's, who may have changed them since we read them.
@@ -26,6 +28,7 @@ _SESSION_COLUMNS = [column.name for column in schema.sessions.columns if column.
 _METERED = ["energy_wh", "cost", "power_w", "soc_percent", "last_seq"]
 _SESSION_CHANGES = [*_METERED, "status", "end_reason", "started_at", "ended_at", "stop_requested", "revision"]
 _METER_VALUE_COLUMNS = [column.name for column in schema.meter_values.columns]
+_AUDIT_COLUMNS = [column.name for column in schema.audit.columns if column.name != "number"]
 
 _faults, _sessions = schema.faults, schema.sessions
 
@@ -87,54 +90,55 @@ class BatchWriter:
             .values(receipt_sent=bindparam("sent")),
             dialect,
         )
+        self._audit = ManyRows(_insert(schema.audit, _AUDIT_COLUMNS), dialect)
 
-    def write(self, connection: Connection, decisions: Decisions, now: datetime) -> None:
+    def write(self, cursor: DBAPICursor, decisions: Decisions, now: datetime) -> None:
         """All of it; the order keeps the foreign keys true."""
-        self._write_charge_points(connection, decisions.charge_points.values())
-        self._write_drivers(connection, decisions.drivers, now)
-        self._write_sessions(connection, decisions.sessions.values())
-        self._write_meters(connection, decisions.metered)
-        self._write_meter_values(connection, decisions.meter_values)
-        self._write_faults(connection, decisions.faults)
-        self._write_answers(connection, decisions.answers, now)
-        self._write_receipts_sent(connection, decisions.receipts_sent)
-        write_audit(connection, decisions.audit, now)
+        self._write_charge_points(cursor, decisions.charge_points.values())
+        self._write_drivers(cursor, decisions.drivers, now)
+        self._write_sessions(cursor, decisions.sessions.values())
+        self._write_meters(cursor, decisions.metered)
+        self._write_meter_values(cursor, decisions.meter_values)
+        self._write_faults(cursor, decisions.faults)
+        self._write_answers(cursor, decisions.answers, now)
+        self._write_receipts_sent(cursor, decisions.receipts_sent)
+        self._write_audit(cursor, decisions.audit, now)
 
-    def _write_charge_points(self, connection: Connection, charge_points: Collection[ChargePoint]) -> None:
+    def _write_charge_points(self, cursor: DBAPICursor, charge_points: Collection[ChargePoint]) -> None:
         if charge_points:
-            self._charge_points.execute(connection, _columns(charge_points, CHARGE_POINT_COLUMNS))
+            self._charge_points.execute(cursor, _columns(charge_points, CHARGE_POINT_COLUMNS))
 
-    def _write_drivers(self, connection: Connection, driver_ids: Collection[str], now: datetime) -> None:
+    def _write_drivers(self, cursor: DBAPICursor, driver_ids: Collection[str], now: datetime) -> None:
         if driver_ids:
             count = len(driver_ids)
             self._drivers.execute(
-                connection, {"driver_id": list(driver_ids), "added_at": [now] * count, "removed": [False] * count}
+                cursor, {"driver_id": list(driver_ids), "added_at": [now] * count, "removed": [False] * count}
             )
 
-    def _write_sessions(self, connection: Connection, sessions: Collection[Session]) -> None:
+    def _write_sessions(self, cursor: DBAPICursor, sessions: Collection[Session]) -> None:
         if sessions:
             columns = _columns(sessions, _SESSION_COLUMNS)
-            self._sessions.execute(connection, columns | {"receipt_sent": [0] * len(sessions)})
+            self._sessions.execute(cursor, columns | {"receipt_sent": [0] * len(sessions)})
 
-    def _write_meters(self, connection: Connection, sessions: Collection[Session]) -> None:
+    def _write_meters(self, cursor: DBAPICursor, sessions: Collection[Session]) -> None:
         if sessions:
             numbers = [session.number for session in sessions]
-            self._meters.execute(connection, _columns(sessions, _METERED) | {"of": numbers})
+            self._meters.execute(cursor, _columns(sessions, _METERED) | {"of": numbers})
 
-    def _write_meter_values(self, connection: Connection, values: Collection[MeterValue]) -> None:
+    def _write_meter_values(self, cursor: DBAPICursor, values: Collection[MeterValue]) -> None:
         if values:
-            self._meter_values.execute(connection, _columns(values, _METER_VALUE_COLUMNS))
+            self._meter_values.execute(cursor, _columns(values, _METER_VALUE_COLUMNS))
 
-    def _write_faults(self, connection: Connection, faults: Iterable[FaultOpened | FaultCleared]) -> None:
+    def _write_faults(self, cursor: DBAPICursor, faults: Iterable[FaultOpened | FaultCleared]) -> None:
         # In their order: one and the same may come and go within a batch.
         for kind, several in groupby(faults, type):
             columns = _columns(list(several), [field.name for field in fields(kind)])
-            (self._opened if kind is FaultOpened else self._cleared).execute(connection, columns)
+            (self._opened if kind is FaultOpened else self._cleared).execute(cursor, columns)
 
-    def _write_answers(self, connection: Connection, answers: Collection[Answer], now: datetime) -> None:
+    def _write_answers(self, cursor: DBAPICursor, answers: Collection[Answer], now: datetime) -> None:
         if answers:
             self._answers.execute(
-                connection,
+                cursor,
                 {
                     "request_id": [answer.request_id for answer in answers],
                     "answer": [messages.encode(answer.message).decode() for answer in answers],
@@ -142,10 +146,15 @@ class BatchWriter:
                 },
             )
 
-    def _write_receipts_sent(self, connection: Connection, receipts: Collection[tuple[UUID, int]]) -> None:
+    def _write_receipts_sent(self, cursor: DBAPICursor, receipts: Collection[tuple[UUID, int]]) -> None:
         if receipts:
             ids, revisions = zip(*receipts, strict=True)
-            self._receipts_sent.execute(connection, {"of": ids, "sent": revisions})
+            self._receipts_sent.execute(cursor, {"of": ids, "sent": revisions})
+
+    def _write_audit(self, cursor: DBAPICursor, entries: Collection[AuditEntry], now: datetime) -> None:
+        if entries:
+            rows = [audit_row(entry, now) for entry in entries]
+            self._audit.execute(cursor, {name: [row[name] for row in rows] for name in _AUDIT_COLUMNS})
 
 
 def _columns(objects: Collection[Any], names: Iterable[str]) -> dict[str, Sequence[Any]]:

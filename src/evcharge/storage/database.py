@@ -14,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from evcharge.errors import DatabaseUnusable
 from evcharge.storage.schema import SQLITE_PRAGMAS
 
+BEGIN_WRITING = "BEGIN IMMEDIATE"
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISIONS = sorted(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*_*.py"))
 """Oldest first. From the names of the files: importing Alembic would make a start a tenth longer."""
@@ -64,7 +65,7 @@ def writing(engine: Engine) -> Engine:
 
     One that began by reading could be refused the lock later, at once and for good, if another wrote meanwhile.
     """
-    return engine.execution_options(begin="BEGIN IMMEDIATE")
+    return engine.execution_options(begin=BEGIN_WRITING)
 
 
 @contextmanager

@@ -132,20 +132,21 @@ class Registry:
 
 def write_audit(connection: Connection, entries: Iterable[AuditEntry], now: datetime) -> None:
     """In the transaction of what it tells of, so that neither is there without the other."""
-    rows = [
-        {
-            "at": now,
-            "actor": entry.actor.name,
-            "via": entry.actor.via,
-            "action": entry.action,
-            "target": entry.target,
-            "before": entry.before,
-            "after": entry.after,
-        }
-        for entry in entries
-    ]
+    rows = [audit_row(entry, now) for entry in entries]
     if rows:
         connection.execute(insert(schema.audit), rows)
+
+
+def audit_row(entry: AuditEntry, now: datetime) -> dict[str, Any]:
+    return {
+        "at": now,
+        "actor": entry.actor.name,
+        "via": entry.actor.via,
+        "action": entry.action,
+        "target": entry.target,
+        "before": entry.before,
+        "after": entry.after,
+    }
 
 
 def _add(

@@ -1,14 +1,16 @@
 """What the programs ask of the database, and nothing more."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Select, bindparam, delete, func, select, update
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import OperationalError
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import Decisions, Known, Wanted
@@ -19,23 +21,12 @@ from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
 from evcharge.storage.batches import CHARGE_POINT_COLUMNS, BatchWriter
-from evcharge.storage.database import changing, open_database, reading, writing
+from evcharge.storage.database import BEGIN_WRITING, changing, open_database, reading, writing
+from evcharge.storage.prepared import Lookup
 
 ANSWERS_KEPT = timedelta(days=1)
-MAX_VARIABLES = 10_000  # SQLite takes 32,766 in one statement
 
 _SESSION_FIELDS = [field.name for field in fields(Session) if field.name in schema.sessions.columns]
-
-
-def _of(column: Column[Any]) -> Select[Any]:
-    """The rows of a table whose `column` is one of `ids`; made once, so that SQLAlchemy compiles it once."""
-    return select(column.table).where(column.in_(bindparam("ids", expanding=True)))
-
-
-_ANSWERS = _of(schema.answers.c.request_id)
-_SESSIONS = _of(schema.sessions.c.session_id)
-_CHARGE_POINTS = _of(schema.charge_points.c.cp_id)
-_DRIVERS = _of(schema.drivers.c.driver_id)
 
 
 class Store:
@@ -43,10 +34,17 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.engine = open_database(path)
-        self._writing = writing(self.engine)
-        self._batches = BatchWriter(self.engine.dialect)
+        dialect = self.engine.dialect
+        self._batches = BatchWriter(dialect)
+        self._answers = Lookup(schema.answers.c.request_id, dialect)
+        self._sessions = Lookup(schema.sessions.c.session_id, dialect)
+        self._charge_points = Lookup(schema.charge_points.c.cp_id, dialect)
+        self._drivers = Lookup(schema.drivers.c.driver_id, dialect)
+        self._connection = self.engine.raw_connection()
+        """For `commit` and `known`, which are called all the time."""
 
     def close(self) -> None:
+        self._connection.close()
         self.engine.dispose()
 
     # Central's start
@@ -65,10 +63,10 @@ class Store:
         """All, the removed ones too (their sessions may still be open), in order of their ids."""
         query = select(schema.charge_points).order_by(schema.charge_points.c.cp_id)
         with reading(self.engine) as connection:
-            return [_charge_point(row) for row in connection.execute(query)]
+            return [_charge_point(row) for row in connection.execute(query).mappings()]
 
     def open_sessions(self) -> list[Session]:
-        return self._sessions(schema.IS_OPEN)
+        return self._sessions_that(schema.IS_OPEN)
 
     def last_session_number(self) -> int:
         """0 if there has been none."""
@@ -77,40 +75,54 @@ class Store:
 
     def receipts_waiting(self) -> list[Session]:
         """Ended sessions of whose receipt it is not known that Kafka has it."""
-        return self._sessions(schema.RECEIPT_WAITS)
+        return self._sessions_that(schema.RECEIPT_WAITS)
 
-    def _sessions(self, condition: Any) -> list[Session]:
+    def _sessions_that(self, condition: Any) -> list[Session]:
         query = select(schema.sessions).where(condition).order_by(schema.sessions.c.number)
         with reading(self.engine) as connection:
-            return [_session(row) for row in connection.execute(query)]
+            return [_session(row) for row in connection.execute(query).mappings()]
 
     # Central's work
 
     def known(self, wanted: Wanted) -> Known:
         """What the database has of `wanted`."""
         known = Known()
-        if not (wanted.answers or wanted.sessions or wanted.charge_points or wanted.drivers):
+        if wanted == Wanted():
             return known
-        with self.engine.connect() as connection:
-            for row in _rows(connection, _ANSWERS, wanted.answers):
-                known.answers[row.request_id] = messages.decode(row.answer.encode())
-            for row in _rows(connection, _SESSIONS, wanted.sessions):
-                known.sessions[row.session_id] = _session(row)
-            for row in _rows(connection, _CHARGE_POINTS, wanted.charge_points):
-                known.charge_points[row.cp_id] = _charge_point(row)
-            for row in _rows(connection, _DRIVERS, wanted.drivers):
-                if row.removed:
-                    known.removed_drivers.add(row.driver_id)
+        with self._transaction("BEGIN") as cursor:
+            for row in self._answers.rows(cursor, wanted.answers):
+                known.answers[row["request_id"]] = messages.decode(row["answer"].encode())
+            for row in self._sessions.rows(cursor, wanted.sessions):
+                known.sessions[row["session_id"]] = _session(row)
+            for row in self._charge_points.rows(cursor, wanted.charge_points):
+                known.charge_points[row["cp_id"]] = _charge_point(row)
+            for row in self._drivers.rows(cursor, wanted.drivers):
+                if row["removed"]:
+                    known.removed_drivers.add(row["driver_id"])
                 else:
-                    known.drivers[row.driver_id] = row.key
+                    known.drivers[row["driver_id"]] = row["key"]
         return known
 
     def commit(self, decisions: Decisions, now: datetime) -> None:
         """Write all that a batch has changed, in one transaction."""
         if decisions.nothing_to_store:
             return
-        with self._writing.begin() as connection:
-            self._batches.write(connection, decisions, now)
+        with self._transaction(BEGIN_WRITING) as cursor:
+            self._batches.write(cursor, decisions, now)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[DBAPICursor]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(begin)
+            yield cursor
+            self._connection.commit()
+        except sqlite3.OperationalError as problem:
+            self._connection.rollback()
+            raise OperationalError(None, None, problem) from problem  # As SQLAlchemy has it.
+        except BaseException:
+            self._connection.rollback()
+            raise
 
     def copy_back(self) -> None:
         """Copy what has been committed from the log into the database, beside whoever writes, and hold up nobody.
@@ -121,7 +133,7 @@ class Store:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")  # A full disk is told by whoever writes.
 
     def forget_answers(self, now: datetime) -> None:
-        with self._writing.begin() as connection:
+        with writing(self.engine).begin() as connection:
             connection.execute(delete(schema.answers).where(schema.answers.c.answered_at < now - ANSWERS_KEPT))
 
     def history(self, request: ChargingHistoryRequest) -> tuple[list[PastSession], int | None]:
@@ -141,24 +153,18 @@ class Store:
         return [_past_session(row) for row in page], page[-1].number if len(rows) > len(page) else None
 
 
-def _rows(connection: Connection, statement: Select[Any], ids: Collection[Any]) -> Iterator[Row[Any]]:
-    ordered = list(ids)
-    for i in range(0, len(ordered), MAX_VARIABLES):
-        yield from connection.execute(statement, {"ids": ordered[i : i + MAX_VARIABLES]})
-
-
 # Rows and objects
 
 
-def _charge_point(row: Row[Any]) -> ChargePoint:
-    values = {name: getattr(row, name) for name in CHARGE_POINT_COLUMNS}
-    return ChargePoint(**values | {"status": Status(row.status)})
+def _charge_point(row: Mapping[Any, Any]) -> ChargePoint:
+    values = {name: row[name] for name in CHARGE_POINT_COLUMNS}
+    return ChargePoint(**values | {"status": Status(row["status"])})
 
 
-def _session(row: Row[Any]) -> Session:
-    values = {name: getattr(row, name) for name in _SESSION_FIELDS}
-    values["status"] = SessionStatus(row.status)
-    values["end_reason"] = EndReason(row.end_reason) if row.end_reason else None
+def _session(row: Mapping[Any, Any]) -> Session:
+    values = {name: row[name] for name in _SESSION_FIELDS}
+    values["status"] = SessionStatus(row["status"])
+    values["end_reason"] = EndReason(row["end_reason"]) if row["end_reason"] else None
     return Session(**values)
 
 
