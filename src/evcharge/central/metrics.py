@@ -36,12 +36,6 @@ class Metrics:
         self.decide_s = self._timing("decide", "deciding a batch")
         self.commit_s = self._timing("commit", "writing a batch to the database")
 
-    def count_received(self, via: str, received: Iterable[FromMonitor | FromKafka]) -> None:
-        _count(self.received, via, received)
-
-    def count_sent(self, via: str, sent: Iterable[Frame | Record]) -> None:
-        _count(self.sent, via, sent)
-
     def _timing(self, name: str, what: str) -> Histogram:
         return Histogram(f"evcharge_{name}_seconds", f"Time of {what}.", buckets=SECONDS, registry=self._registry)
 
@@ -97,11 +91,12 @@ class Snapshot:
     up: dict[str, bool]
 
 
-def _count(
+def count(
     counter: Counter[tuple[str, type[Message]]],
     via: str,
     carriers: Iterable[FromMonitor | FromKafka | Frame | Record],
 ) -> None:
+    """Count messages that have come, or go, `via` tcp or kafka, by their types."""
     for kind, number in Counter([type(carrier.message) for carrier in carriers]).items():
         counter[via, kind] += number
 

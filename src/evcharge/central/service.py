@@ -30,7 +30,7 @@ from evcharge.central.desk import Desk
 from evcharge.central.http import make_app
 from evcharge.central.http_server import HttpServer
 from evcharge.central.inbox import FromBroker, Inbox, Item, Look, ReceiptSent, Stop
-from evcharge.central.metrics import Metrics, Snapshot
+from evcharge.central.metrics import Metrics, Snapshot, count
 from evcharge.central.orders import Orders
 from evcharge.domain.commands import Actor
 from evcharge.domain.decisions import (
@@ -522,8 +522,8 @@ class Central:
         inputs, offsets = turn.inputs, turn.offsets
         known = self._persistently(lambda: self._store.known(self._network.wanted(inputs)))
         from_monitors = [item for item in inputs if isinstance(item, FromMonitor)]
-        self.metrics.count_received("tcp", from_monitors)
-        self.metrics.count_received("kafka", [item for item in inputs if isinstance(item, FromKafka)])
+        count(self.metrics.received, "tcp", from_monitors)
+        count(self.metrics.received, "kafka", [item for item in inputs if isinstance(item, FromKafka)])
         now = self._now()
         begun_s = time.perf_counter()
         decisions = self._network.decide(inputs, known, now)
@@ -582,8 +582,8 @@ class Central:
         for note in decisions.notes:
             self._tell(note)
         self.metrics.counts.update(decisions.counts)
-        self.metrics.count_sent("tcp", decisions.frames)
-        self.metrics.count_sent("kafka", decisions.records)
+        count(self.metrics.sent, "tcp", decisions.frames)
+        count(self.metrics.sent, "kafka", decisions.records)
 
     def _tell(self, note: Note) -> None:
         if note.kind is not None:

@@ -147,11 +147,10 @@ class Closing:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A message for `driver_responses`. `receipt_of` names the session whose receipt it is."""
+    """A message for `driver_responses`."""
 
     driver_id: str
     message: Message
-    receipt_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

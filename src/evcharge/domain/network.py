@@ -443,7 +443,7 @@ class Network:
         self, session: Session, in_reply_to: UUID | None, now: Instant
     ) -> ChargeCompletionResponse:
         receipt = receipt_of(session, in_reply_to, now)
-        self.out.records.append(Record(session.driver_id, receipt, receipt_of=session.session_id))
+        self.out.records.append(Record(session.driver_id, receipt))
         return receipt
 
     def _settle_moved(self, now: Instant) -> None:
