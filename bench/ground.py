@@ -1,8 +1,9 @@
-"""What the benchmarks stand on: one real Kafka for all, and a network of its own for each."""
+"""What the benchmarks stand on: a real Kafka for all, a second for who needs two, and a network for each."""
 
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from harness import Program, World, eventually
 
 from evcharge.protocol.topics import Topic
+from kafka_broker import Broker, free_port
 
 PARTITIONS = 6
 
@@ -50,6 +52,18 @@ class Ground:
                 eventually(partial(_is_led, consumer, TopicPartition(name, number)), f"{name} can be read")
         finally:
             consumer.close()
+
+
+@contextmanager
+def second_kafka(ground: Ground) -> Iterator[Ground]:
+    """The same ground on a Kafka of its own, which ends with it."""
+    folder = Path(tempfile.mkdtemp(prefix="kafka-", dir=ground.folder))
+    broker = Broker(folder, free_port())
+    broker.start()
+    try:
+        yield replace(ground, kafka=broker.bootstrap)
+    finally:
+        broker.stop()
 
 
 def _is_led(consumer: Consumer, partition: TopicPartition) -> bool:

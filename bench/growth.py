@@ -1,11 +1,17 @@
-"""What history costs: the same work beside no finished sessions, beside many, and beside very many."""
+"""What history costs: the same work beside no finished sessions, and beside very many.
+
+A machine may be faster or slower by a third from one second to the next. So both Centrals work at the same time,
+each on a Kafka of its own: what disturbs one disturbs the other, and their ratio stays.
+"""
 
 import asyncio
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,20 +26,17 @@ from evcharge.errors import ChargePointUnavailable
 from evcharge.logs import make_log
 from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, new_id
-from evcharge.protocol.topics import TO_CENTRAL, Topic
 from evcharge.storage.store import Store
-from evcharge.transport.kafka import Cluster
 from evcharge.transport.kafka_settings import KafkaAccess
-from figures import Chart, Figure, Goal, Part, at_least, at_most, require
-from ground import Ground, start_central
+from figures import Chart, Figure, Part, WrongResult, at_least, at_most, require
+from ground import Ground, second_kafka, start_central
 from history import FREQUENT_DRIVER, SHARE_OF_FREQUENT
-from measuring import memory_bytes, percentile, processor_s
+from measuring import memory_bytes, most_memory_bytes, percentile, processor_s
 from prepared import with_sessions
 from readings import check_books, publish_encoded, readings_of, until_metered
 
 SESSIONS = 1_000
 """Those that charge, beside the history."""
-REQUESTS, REQUESTS_QUICK = 300, 100
 LOOKS = 40
 HISTORY_LENGTH = 20
 PAGE_LENGTH = 100
@@ -46,83 +49,123 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 LOG = make_log("bench", "error")
 CENTRALS_IMPORTS = "import evcharge.cli, evcharge.central.console, evcharge.central.service"
 
+Records = Sequence[tuple[str, bytes]]
+
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What one Central did, from its start. Times of requests are in ms, one each."""
+class Alone:
+    """What a Central did while no other was at work: its start, and looks back, in ms, one each."""
 
     listens_s: float
     answers_s: float
-    request_ms: list[float]
     history_ms: list[float]
     store_ms: list[float]
     page_ms: list[float]
     far_page_ms: list[float]
-    readings_s: float
-    readings_processor_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """How a Central took readings while the other took the same."""
+
+    readings: int
+    seconds: float
+    processor_s: float
     memory_before_bytes: int
-    memory_after_bytes: int
+    most_memory_bytes: int
 
 
-async def times_ms(count: int, ask: Callable[[], Awaitable[object]]) -> list[float]:
-    """Ask one after the other."""
-    found = []
-    for _ in range(count):
-        begun_s = time.perf_counter()
-        await ask()
-        found.append((time.perf_counter() - begun_s) * 1000)
-    return found
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a Central did in one round. Times of requests are in ms, one each."""
+
+    alone: Alone
+    request_ms: list[float]
+    metered: Metered
 
 
-async def try_out(world: World, length: int, requests: int, records: list[tuple[str, bytes]]) -> Trial:
-    """Start a Central in `world`, whose database has `length` finished sessions; ask it, and give it readings."""
-    kafka = KafkaAccess(world.kafka)
-    Cluster(kafka, LOG).begin_at_end(world.folder.name, TO_CENTRAL)
-    link = DriverLink(kafka, "bench-driver", timeout_s=TIMEOUT_S, log=LOG, trace=None)
+@contextmanager
+def network(ground: Ground, database: Path) -> Iterator[World]:
+    """With a copy of `database`, which goes at the end."""
+    world = ground.network("growth")
+    history.copy(database, world.folder / "evcharge.db")
+    try:
+        yield world
+    finally:
+        world.stop()
+        (world.folder / "evcharge.db").unlink()
+
+
+def side_by_side(worlds: Mapping[int, World], requests: int, records: Records) -> Iterator[tuple[int, Trial]]:
+    """What the Centrals of `worlds`, by how long their histories are, do at the same time."""
+    alone, request_ms = asyncio.run(ask(worlds, requests))
+    with ThreadPoolExecutor() as threads:
+        metered = list(threads.map(lambda world: meter(world, records), worlds.values()))
+    for (length, world), found in zip(worlds.items(), metered, strict=True):
+        world.stop()
+        check_books(world, SESSIONS, len(records) // SESSIONS)
+        yield length, Trial(alone[length], request_ms[length], found)
+
+
+async def ask(worlds: Mapping[int, World], requests: int) -> tuple[dict[int, Alone], dict[int, list[float]]]:
+    """Start Centrals one after the other, then ask them in turn; what each did alone, and its times in ms."""
+    async with AsyncExitStack() as stack:
+        begun = {length: await stack.enter_async_context(at_work(worlds[length], length)) for length in worlds}
+        request_ms: dict[int, list[float]] = {length: [] for length in begun}
+        for number in range(requests):
+            # Who is asked first finds the processors cooler, or what the other has left to do.
+            for length in begun if number % 2 else reversed(begun):
+                request_ms[length].append(await request_time_ms(begun[length][0]))
+    return {length: alone for length, (_, alone) in begun.items()}, request_ms
+
+
+@asynccontextmanager
+async def at_work(world: World, length: int) -> AsyncIterator[tuple[Driver, Alone]]:
+    """A Central from its start, whose database has `length` finished sessions, and a driver to ask it."""
+    link = DriverLink(KafkaAccess(world.kafka), "bench-driver", timeout_s=TIMEOUT_S, log=LOG, trace=None)
     async with link.opened([FREQUENT_DRIVER]):
         driver = Driver(FREQUENT_DRIVER, link)
         begun_s = time.monotonic()
         first = asyncio.ensure_future(driver.charge_points())  # It waits in Kafka for whoever starts.
-        central = await asyncio.to_thread(start_central, world, "--kafka-group", world.folder.name)
+        central = await asyncio.to_thread(start_central, world)
         listens_s = time.monotonic() - begun_s
         await first
         answers_s = time.monotonic() - begun_s
+        history_ms = [await history_time_ms(driver, length) for _ in range(LOOKS)]
+        with world.http(central, history.TOKEN) as operator:
+            page_ms = page_times_ms(operator, world, None)
+            far_page_ms = page_times_ms(operator, world, (length + SESSIONS) // 2)
+        store_ms = store_times_ms(world.folder / "evcharge.db")
+        yield driver, Alone(listens_s, answers_s, history_ms, store_ms, page_ms, far_page_ms)
 
-        async def request() -> None:
-            try:
-                await driver.charge("H-CP00000", 1_000)
-            except ChargePointUnavailable:
-                return
-            require(False, "a charge point that is away was promised")
 
-        async def look_back() -> None:
-            found = await driver.history(HISTORY_LENGTH)
-            require(len(found) == min(HISTORY_LENGTH, length // SHARE_OF_FREQUENT), "a driver's history is short")
+async def history_time_ms(driver: Driver, length: int) -> float:
+    begun_s = time.perf_counter()
+    found = await driver.history(HISTORY_LENGTH)
+    time_ms = (time.perf_counter() - begun_s) * 1000
+    require(len(found) == min(HISTORY_LENGTH, length // SHARE_OF_FREQUENT), "a driver's history is short")
+    return time_ms
 
-        request_ms = await times_ms(requests, request)
-        history_ms = await times_ms(LOOKS, look_back)
-    with world.http(central, history.TOKEN) as operator:
-        page_ms = page_times_ms(operator, world, None)
-        far_page_ms = page_times_ms(operator, world, (length + SESSIONS) // 2)
-    store_ms = store_times_ms(world.folder / "evcharge.db")
+
+async def request_time_ms(driver: Driver) -> float:
+    begun_s = time.perf_counter()
+    try:
+        await driver.charge("H-CP00000", 1_000)
+    except ChargePointUnavailable:
+        return (time.perf_counter() - begun_s) * 1000
+    raise WrongResult("a charge point that is away was promised")
+
+
+def meter(world: World, records: Records) -> Metered:
+    """Publish the readings, and wait until the only program of `world`, its Central, has them all."""
+    (central,) = world.programs
     pid = central.process.pid
     memory_before_bytes = memory_bytes(pid)
     begun_s, used_s = time.monotonic(), processor_s(pid)
     publish_encoded(world.kafka, records)
     until_metered(world, len(records) // SESSIONS - 1)
-    return Trial(
-        listens_s,
-        answers_s,
-        request_ms,
-        history_ms,
-        store_ms,
-        page_ms,
-        far_page_ms,
-        time.monotonic() - begun_s,
-        processor_s(pid) - used_s,
-        memory_before_bytes,
-        memory_bytes(pid),
-    )
+    seconds, used_s = time.monotonic() - begun_s, processor_s(pid) - used_s
+    return Metered(len(records), seconds, used_s, memory_before_bytes, most_memory_bytes(pid))
 
 
 def page_times_ms(operator: httpx.Client, world: World, before: int | None) -> list[float]:
@@ -168,152 +211,148 @@ def _timed_ms(call: Callable[[], object]) -> float:
     return (time.perf_counter() - begun_s) * 1000
 
 
-def trial(ground: Ground, database: Path, length: int, number: int, records: list[tuple[str, bytes]]) -> Trial:
-    """With a copy of `database`, in which `SESSIONS` more charge."""
-    folder = ground.folder / f"growth-{length}-{number}"
-    folder.mkdir()
-    world = World(folder, ground.kafka)
-    history.copy(database, folder / "evcharge.db")
-    try:
-        found = asyncio.run(try_out(world, length, REQUESTS_QUICK if ground.quick else REQUESTS, records))
-    finally:
-        world.stop()
-    check_books(world, SESSIONS, len(records) // SESSIONS)
-    (folder / "evcharge.db").unlink()
-    return found
-
-
-def seconds_of_python(code: str) -> float:
-    """A process that runs `code`, by the clock; the median of some."""
+def seconds_of_python(code: str, times: int) -> float:
+    """A process that runs `code`, by the clock; the median of so many."""
     return statistics.median(
-        _timed_ms(lambda: subprocess.run([sys.executable, "-c", code], check=True)) / 1000 for _ in range(5)
+        _timed_ms(lambda: subprocess.run([sys.executable, "-c", code], check=True)) / 1000 for _ in range(times)
     )
-
-
-Trials = dict[int, list[Trial]]
-"""How long the history is -> the trials with it, in the order of the rounds."""
 
 
 def measure(ground: Ground) -> Part:
     lengths = (0, 20_000, 200_000) if ground.quick else (0, 100_000, 2_000_000)
-    rounds, each = (1, 50) if ground.quick else (3, 300)
+    rounds, requests, each = (1, 200, 50) if ground.quick else (4, 1_000, 250)
+    none, some, most = lengths
     since = datetime.now(UTC)
     databases = {length: ground.folder / f"history-{length}.db" for length in lengths}
     for length, database in databases.items():
         history.make(database, length)
         sessions = with_sessions(database, SESSIONS, since)
     records = [(r.cp_id, messages.encode(r)) for r in readings_of(sessions, range(each), since)]
-    ground.empty(Topic)
-    trials: Trials = {length: [] for length in lengths}
-    for number in range(rounds):
-        # In turn, so that a machine that slows down slows all of them; the middle one once, for the charts.
-        turn = lengths if number == 0 else (lengths[0], lengths[-1])
-        for length in reversed(turn) if number % 2 == 0 else turn:
-            trials[length].append(trial(ground, databases[length], length, number, records))
-    python_s, imports_s = seconds_of_python("pass"), seconds_of_python(CENTRALS_IMPORTS)
+    with network(ground, databases[some]) as world:
+        alone, _ = asyncio.run(ask({some: world}, requests=0))
+    trials: dict[int, list[Trial]] = {none: [], most: []}
+    with second_kafka(ground) as second:
+        for number in range(rounds):
+            # Who starts first, and which Kafka is whose, changes from round to round.
+            turn = (none, most) if number % 2 else (most, none)
+            with ExitStack() as networks:
+                worlds = {
+                    length: networks.enter_context(network(place, databases[length]))
+                    for length, place in zip(turn, (ground, second), strict=True)
+                }
+                for length, trial in side_by_side(worlds, requests, records):
+                    trials[length].append(trial)
+    python_s, imports_s = (
+        seconds_of_python(code, 1 if ground.quick else 3) for code in ("pass", CENTRALS_IMPORTS)
+    )
+    alones = {length: [trial.alone for trial in those] for length, those in trials.items()} | {some: [alone[some]]}
     return Part(
         "growth",
-        f"Growth: {lengths[-1]:,} finished sessions in the database",
-        "the same Central with no finished session in its database, in turn with it; for looks back, which find"
-        f" nothing then, the same with {lengths[1]:,}; for the start, a Python that imports the same modules",
-        [*_compared(trials, len(records)), *_looked_back(trials), *_started(trials, imports_s)],
+        f"Growth: {most:,} finished sessions in the database",
+        "the same Central with no finished session in its database, at the same time; for looks back, which find"
+        f" nothing then, the same with {some:,}; for the start, a Python that imports the same modules",
+        [
+            *_compared(trials[none], trials[most]),
+            *_looked_back(alones[some], alones[most], most),
+            *_started(alones[most], imports_s),
+        ],
         [
             "each session that charges has the energy of its last reading, and its stored readings are right",
             "the pages of sessions are those that were asked for; a driver's history is as long as it should be",
         ],
         [
             f"{rounds} rounds; beside the history {SESSIONS:,} sessions charge, {len(records):,} readings a round",
-            "the ratios that goals speak of are medians of the rounds, with the least and the most of them",
-            "a request is for a charge at a charge point that is away: refused, and the refusal stored",
+            "both Centrals take their readings at the same time, each from a Kafka of its own, and share the"
+            " processors: by the clock each is slower than it would be alone",
+            f"drivers ask the one and the other in turn, each {requests:,} times a round, for a charge at a charge"
+            " point that is away: it is refused, and the refusal stored",
+            "ratios and goals of these are of all rounds together, with the least and the most of one round",
+            "for the starts and the looks back each has the machine to itself",
             f"an empty Python takes {python_s * 1000:.0f} ms of the start",
             "the database is in the system's file cache, as it is on a machine that has run for a while",
         ],
-        _charts(trials, len(records)),
+        _charts(alones),
     )
 
 
-def _compared(trials: Trials, total: int) -> Iterator[Figure]:
+def _compared(none: Sequence[Trial], most: Sequence[Trial]) -> Iterator[Figure]:
     """With the most beside with none."""
-    none, most = trials[min(trials)], trials[max(trials)]
 
-    def figure(
-        what: str, unit: str, of: Callable[[Trial], float], goal: Callable[[Sequence[float]], Goal]
-    ) -> Figure:
-        ratios = [of(ours) / of(bare) for bare, ours in zip(none, most, strict=True)]
-        return Figure(what, unit, _median(of, most), _median(of, none), [goal(ratios)])
+    def figure(what: str, unit: str, of: Callable[[Sequence[Trial]], float], *, more_is_better: bool) -> Figure:
+        ours, bare = of(most), of(none)
+        ratios = [of([one]) / of([other]) for one, other in zip(most, none, strict=True)]
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        if more_is_better:
+            goal = at_least(1 - GOAL_OF_NONE, ours / bare, f"at least 0.95 of none ({spread})")
+        else:
+            goal = at_most(1 + GOAL_OF_NONE, ours / bare, f"at most 1.05 of none ({spread})")
+        return Figure(what, unit, ours, bare, [goal])
 
-    def not_less(ratios: Sequence[float]) -> Goal:
-        return at_least(1 - GOAL_OF_NONE, statistics.median(ratios), f"at least 0.95 of none ({_spread(ratios)})")
+    def rate(seconds: Callable[[Metered], float]) -> Callable[[Sequence[Trial]], float]:
+        return lambda trials: sum(t.metered.readings for t in trials) / sum(seconds(t.metered) for t in trials)
 
-    def not_more(ratios: Sequence[float]) -> Goal:
-        return at_most(1 + GOAL_OF_NONE, statistics.median(ratios), f"at most 1.05 of none ({_spread(ratios)})")
+    def request(share: float) -> Callable[[Sequence[Trial]], float]:
+        return lambda trials: percentile([ms for t in trials for ms in t.request_ms], share)
 
-    yield figure("readings a second of one core", "1/s", lambda t: total / t.readings_processor_s, not_less)
-    yield figure("readings a second by the clock", "1/s", lambda t: total / t.readings_s, not_less)
-    yield figure("answer to a request, p50", "ms", lambda t: percentile(t.request_ms, 0.5), not_more)
-    yield figure("answer to a request, p99", "ms", lambda t: percentile(t.request_ms, 0.99), not_more)
-    yield figure("memory before the readings", "MiB", lambda t: t.memory_before_bytes / MIB, not_more)
-    yield figure("memory after the readings", "MiB", lambda t: t.memory_after_bytes / MIB, not_more)
+    def memory(of: Callable[[Metered], int]) -> Callable[[Sequence[Trial]], float]:
+        return lambda trials: statistics.fmean(of(t.metered) / MIB for t in trials)
+
+    yield figure("readings a second of one core", "1/s", rate(lambda m: m.processor_s), more_is_better=True)
+    yield figure("readings a second by the clock", "1/s", rate(lambda m: m.seconds), more_is_better=True)
+    yield figure("answer to a request, p50", "ms", request(0.5), more_is_better=False)
+    yield figure("answer to a request, p99", "ms", request(0.99), more_is_better=False)
+    yield figure(
+        "memory before the readings", "MiB", memory(lambda m: m.memory_before_bytes), more_is_better=False
+    )
+    yield figure("memory at its most", "MiB", memory(lambda m: m.most_memory_bytes), more_is_better=False)
 
 
-def _looked_back(trials: Trials) -> Iterator[Figure]:
+def _looked_back(some: Sequence[Alone], most: Sequence[Alone], length: int) -> Iterator[Figure]:
     """With the most beside with some; with none there is nothing to find."""
-    _, some, most = (trials[length] for length in sorted(trials))
-    history_of = f"a driver's last {HISTORY_LENGTH} of {max(trials) // SHARE_OF_FREQUENT:,}"
-    looks: list[tuple[str, Callable[[Trial], list[float]]]] = [
-        (f"{history_of}, over Kafka", lambda t: t.history_ms),
-        (f"{history_of}, from the database alone", lambda t: t.store_ms),
-        (f"the operators' first {PAGE_LENGTH} sessions, over HTTP", lambda t: t.page_ms),
-        (f"{PAGE_LENGTH} sessions from the middle, over HTTP", lambda t: t.far_page_ms),
+    history_of = f"a driver's last {HISTORY_LENGTH} of {length // SHARE_OF_FREQUENT:,}"
+    looks: list[tuple[str, Callable[[Alone], list[float]]]] = [
+        (f"{history_of}, over Kafka", lambda a: a.history_ms),
+        (f"{history_of}, from the database alone", lambda a: a.store_ms),
+        (f"the operators' first {PAGE_LENGTH} sessions, over HTTP", lambda a: a.page_ms),
+        (f"{PAGE_LENGTH} sessions from the middle, over HTTP", lambda a: a.far_page_ms),
     ]
     for name, of in looks:
-        ours, bare = ([one for trial in those for one in of(trial)] for those in (most, some))
+        ours, bare = ([one for alone in those for one in of(alone)] for those in (most, some))
         found = percentile(ours, 0.5)
         goals = [at_most(GOAL_LOOK_MS, found, f"at most {GOAL_LOOK_MS:g} ms")]
         yield Figure(f"{name}, p50", "ms", found, percentile(bare, 0.5), goals)
         yield Figure(f"{name}, p99", "ms", percentile(ours, 0.99), percentile(bare, 0.99))
 
 
-def _started(trials: Trials, imports_s: float) -> Iterator[Figure]:
-    starts: list[tuple[str, Callable[[Trial], float]]] = [
-        ("start until it listens", lambda t: t.listens_s),
-        ("start until it answers a driver", lambda t: t.answers_s),
+def _started(most: Sequence[Alone], imports_s: float) -> Iterator[Figure]:
+    starts: list[tuple[str, Callable[[Alone], float]]] = [
+        ("start until it listens", lambda a: a.listens_s),
+        ("start until it answers a driver", lambda a: a.answers_s),
     ]
     for what, of in starts:
-        found = _median(of, trials[max(trials)])
+        found = statistics.median(map(of, most))
         yield Figure(what, "s", found, imports_s, [at_most(GOAL_START_S, found, f"at most {GOAL_START_S:g} s")])
 
 
-def _charts(trials: Trials, total: int) -> list[Chart]:
-    def line(of: Callable[[Trial], float]) -> list[tuple[float, float]]:
-        return [(length, _median(of, those)) for length, those in sorted(trials.items())]
+def _charts(alones: Mapping[int, Sequence[Alone]]) -> list[Chart]:
+    def line(of: Callable[[Alone], float]) -> list[tuple[float, float]]:
+        return [(length, statistics.median(map(of, those))) for length, those in sorted(alones.items())]
 
-    def look_line(of: Callable[[Trial], list[float]]) -> list[tuple[float, float]]:
-        return line(lambda t: percentile(of(t), 0.5))
+    def look_line(of: Callable[[Alone], list[float]]) -> list[tuple[float, float]]:
+        return line(lambda a: percentile(of(a), 0.5))
 
     x = "finished sessions in the database"
     return [
-        Chart(
-            "throughput",
-            "Readings beside a history",
-            x,
-            "readings/s",
-            {
-                "of one core": line(lambda t: total / t.readings_processor_s),
-                "by the clock": line(lambda t: total / t.readings_s),
-            },
-            log_x=True,
-        ),
         Chart(
             "looking-back",
             "Looking back, p50",
             x,
             "ms",
             {
-                "a driver's history, over Kafka": look_line(lambda t: t.history_ms),
-                "a driver's history, database alone": look_line(lambda t: t.store_ms),
-                "first page of sessions, over HTTP": look_line(lambda t: t.page_ms),
-                "page from the middle, over HTTP": look_line(lambda t: t.far_page_ms),
+                "a driver's history, over Kafka": look_line(lambda a: a.history_ms),
+                "a driver's history, database alone": look_line(lambda a: a.store_ms),
+                "first page of sessions, over HTTP": look_line(lambda a: a.page_ms),
+                "page from the middle, over HTTP": look_line(lambda a: a.far_page_ms),
             },
             log_x=True,
         ),
@@ -323,17 +362,9 @@ def _charts(trials: Trials, total: int) -> list[Chart]:
             x,
             "s",
             {
-                "until it listens": line(lambda t: t.listens_s),
-                "until it answers a driver": line(lambda t: t.answers_s),
+                "until it listens": line(lambda a: a.listens_s),
+                "until it answers a driver": line(lambda a: a.answers_s),
             },
             log_x=True,
         ),
     ]
-
-
-def _median(of: Callable[[Trial], float], trials: Sequence[Trial]) -> float:
-    return statistics.median(map(of, trials))
-
-
-def _spread(ratios: Sequence[float]) -> str:
-    return f"{statistics.median(ratios):.3f}; {min(ratios):.3f} to {max(ratios):.3f}"

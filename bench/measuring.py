@@ -22,6 +22,12 @@ def memory_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
 
+def most_memory_bytes(pid: int) -> int:
+    """The most that it has held so far. What it holds after a burst depends on what the C library gave back."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest of `values` that `share` of them do not exceed."""
     ordered = sorted(values)
