@@ -219,7 +219,7 @@ def seconds_of_python(code: str, times: int) -> float:
 
 
 def measure(ground: Ground) -> Part:
-    lengths = (0, 20_000, 200_000) if ground.quick else (0, 100_000, 2_000_000)
+    lengths = (0, 10_000, 100_000) if ground.quick else (0, 100_000, 2_000_000)
     rounds, requests, each = (1, 200, 50) if ground.quick else (4, 1_000, 250)
     none, some, most = lengths
     since = datetime.now(UTC)

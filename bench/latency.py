@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +25,10 @@ HERE = Path(__file__).parent
 CHARGE_POINTS = 500
 """That are free, for those who ask."""
 REQUESTS_A_SECOND = 40.0
-WARM_UP_S = 2.0
-LOADS = (0.1, 0.5, 0.8)
-FIRST_RATE, RATE_STEP = 4_000.0, 1.25
+WARM_UP_S = 1.0
+LOADS, LOADS_QUICK = (0.1, 0.5, 0.8), (0.1, 0.5)
+RATES = [4_000 * 1.25**step for step in range(20)]
+RATES_QUICK = [8_000 * 1.5**step for step in range(10)]
 KEPT_UP = 0.95
 GOAL_LOAD = 0.5
 GOAL_P50, GOAL_P99 = 1.5, 3.0
@@ -73,6 +74,10 @@ def flow_of(kafka: str, sessions: int) -> Iterator[Flow]:
         flow.process.wait()
 
 
+def loads_of(ground: Ground) -> tuple[float, ...]:
+    return LOADS_QUICK if ground.quick else LOADS
+
+
 def ask(kafka: str, seconds: float) -> list[Asked]:
     """Have drivers ask, for so long and for the time of warming up; those of the latter are left out."""
     warm_up = round(WARM_UP_S * REQUESTS_A_SECOND)
@@ -96,25 +101,25 @@ def waits_of(found: list[Asked], crowd: Crowd | None) -> Waits:
     return Waits(sorted(answers), sorted(starts))
 
 
-def highest_rate(kafka: str, flow: Flow, seconds: float) -> float:
+def highest_rate(kafka: str, flow: Flow, rates: Sequence[float], seconds: float) -> float:
     """Readings a second that all of it together keeps up with: who makes them, the broker, Central.
 
     Not what it makes of a backlog, whose large batches are cheaper, but the last of ever higher rates, each for so
     many seconds.
     """
     handled = Handled(kafka)
-    rate, kept = FIRST_RATE, 0.0
-    while True:
+    kept = 0.0
+    for rate in rates:
         flow.at(rate)
         time.sleep(WARM_UP_S)
         begun_s, before = time.monotonic(), handled.readings()
         time.sleep(seconds)
         if (handled.readings() - before) / (time.monotonic() - begun_s) < KEPT_UP * rate:
             break
-        rate, kept = rate * RATE_STEP, rate
+        kept = rate
     flow.at(0)
     handled.close()
-    require(kept > 0, f"Central does not keep up with {rate:,.0f} readings a second")
+    require(kept > 0, f"Central does not keep up with {rates[0]:,.0f} readings a second")
     return kept
 
 
@@ -129,10 +134,10 @@ def measure_ours(ground: Ground, sessions: int, seconds: float) -> tuple[float, 
             flow_of(ground.kafka, sessions) as flow,
         ):
             crowd.until_registered()
-            rate = highest_rate(ground.kafka, flow, 2.0 if ground.quick else 4.0)
+            rate = highest_rate(ground.kafka, flow, *((RATES_QUICK, 1.5) if ground.quick else (RATES, 4.0)))
             waits: dict[float, Waits] = {}
             asked: list[Asked] = []
-            for load in LOADS:
+            for load in loads_of(ground):
                 flow.at(load * rate)
                 found = ask(ground.kafka, seconds)
                 asked += found
@@ -181,7 +186,7 @@ def measure_bare(ground: Ground, rate: float, sessions: int, seconds: float) -> 
         process.stdout.readline()
         with flow_of(ground.kafka, sessions) as flow:
             waits: dict[float, Waits] = {}
-            for load in (0.0, *LOADS):
+            for load in (0.0, *loads_of(ground)):
                 flow.at(load * rate)
                 waits[load] = waits_of(ask(ground.kafka, seconds), None)
             total = flow.end()
@@ -206,7 +211,7 @@ def measure(ground: Ground) -> Part:
         for name, share in shares.items()
     ]
     lines: dict[str, list[tuple[float, float]]] = {}
-    for load in LOADS:
+    for load in loads_of(ground):
         for what in ("answer", "start command"):
             for name, share in shares.items():
                 waits = ours[load].answers if what == "answer" else ours[load].starts

@@ -273,6 +273,8 @@ class Subscriber:
         self._topics = topics
         partitions = self._choose(topics)
         self._begin = self._ends(partitions) if self._group_id is None else self._left_off(partitions)
+        # Else the library finds out who leads a partition when it wants to read it, in steps of half a second.
+        self._patiently(lambda: self._consumer.list_topics(timeout=METADATA_TIMEOUT_S), "the list of topics")
         self._assign()
         self._thread.start()
 
