@@ -1326,6 +1326,15 @@ def test_a_last_reading_that_was_kept_already_is_not_kept_twice() -> None:
     assert [value.seq for value in world.everything.meter_values] == [0]
 
 
+def test_sessions_are_numbered_in_order_of_their_requests_also_after_a_restart() -> None:
+    world = World()
+    one = world.charging(world.settled("CP1"), "D1", "CP1")
+    world.restart()
+    world.settled("CP2")
+    two = world.authorised("D2", "CP2")
+    assert [world.sessions[session_id].number for session_id in (one, two)] == [1, 2]
+
+
 def test_a_batch_of_readings_makes_one_status_update_a_session() -> None:
     world = World()
     one, two = world.settled("CP1"), world.settled("CP2")
