@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
@@ -97,7 +98,7 @@ def count(
     carriers: Iterable[FromMonitor | FromKafka | Frame | Record],
 ) -> None:
     """Count messages that have come, or go, `via` tcp or kafka, by their types."""
-    for kind, number in Counter([type(carrier.message) for carrier in carriers]).items():
+    for kind, number in Counter(map(type, map(attrgetter("message"), carriers))).items():
         counter[via, kind] += number
 
 

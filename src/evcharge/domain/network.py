@@ -12,7 +12,7 @@ import math
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from itertools import count, takewhile
 from uuid import UUID
@@ -122,6 +122,7 @@ class Network:
     ) -> None:
         """`sessions_before`: the number of the last session there has been."""
         self.policy = policy
+        self.meter_value_interval = timedelta(seconds=policy.meter_value_interval_s)
         self.charge_points = {cp.cp_id: cp for cp in charge_points}
         self.sessions: dict[UUID, Session] = {}
         self.session_at: dict[str, Session] = {}
