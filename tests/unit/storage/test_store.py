@@ -48,6 +48,7 @@ from evcharge.storage.store import Store
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACTOR = Actor("maria", "command line")
+MORE_THAN_ONE_TAKES = 33_000  # SQLite takes 32,766 values in one statement
 
 
 @pytest.fixture
@@ -704,6 +705,12 @@ def test_to_want_nothing_asks_nothing(path: Path) -> None:
         asked.clear()
         assert store.known(Wanted()).drivers == {}
         assert asked == []
+
+
+def test_more_may_be_wanted_than_one_statement_takes(store: Store) -> None:
+    registry(store).add_driver("D1", "key", ACTOR, NOW)
+    many = {f"X{number}" for number in range(MORE_THAN_ONE_TAKES)}
+    assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1": "key"}
 
 
 # The start
