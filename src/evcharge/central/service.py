@@ -114,6 +114,11 @@ class Turn:
     looked_for: bool = False
     is_last: bool = False
 
+    @property
+    def size(self) -> int:
+        """What cannot be taken counts, too: a flood of it must end a turn as readings do."""
+        return len(self.inputs) + len(self.rejects.dead_letters)
+
 
 @dataclass(frozen=True, slots=True)
 class CentralConfig:
@@ -474,7 +479,7 @@ class Central:
     def _next_turn(self) -> Turn:
         """Readings, as many as there are until somebody waits for something; and what is waited for."""
         turn = Turn()
-        while len(turn.inputs) < READINGS_A_TURN and (item := self._inbox.take_second()) is not None:
+        while turn.size < READINGS_A_TURN and (item := self._inbox.take_second()) is not None:
             self._take_in(item, turn)
             if self._inbox.somebody_waits:
                 break

@@ -138,6 +138,7 @@ class Network:
         self._deadlines: list[tuple[float, int, Timer, int | str | UUID]] = []
         self._deadline_count = 0
         self._looks_at_sessions = False
+        self._tells_untold = False
         self.moved: dict[str, Session] = {}
         """Whose meters have moved in this batch, by their charge points."""
         self._untold: dict[str, Session] = {}
@@ -469,12 +470,17 @@ class Network:
 
     def _tell_driver_soon(self, session: Session) -> None:
         """Where readings come faster than anybody reads them: after a time without Kafka, say."""
-        if not self._untold:
-            self._set_deadline(self._update_due_s(session), Timer.UPDATES, 0)
         self._untold[session.cp_id] = session
+        self._tell_untold_when(self._update_due_s(session))
+
+    def _tell_untold_when(self, at_s: float) -> None:
+        if not self._tells_untold:
+            self._tells_untold = True
+            self._set_deadline(at_s, Timer.UPDATES, 0)
 
     def _tell_untold(self, now: Instant) -> None:
         """Those whose time has come, and not all at once, which would hold up whoever asks for something."""
+        self._tells_untold = False
         due = list(takewhile(lambda s: self._update_due_s(s) <= now.monotonic_s, self._untold.values()))
         for session in due:
             del self._untold[session.cp_id]
@@ -482,7 +488,7 @@ class Network:
                 self._tell_driver(session, now)
         if self._untold:
             first_due_s = self._update_due_s(next(iter(self._untold.values())))
-            self._set_deadline(max(first_due_s, now.monotonic_s + UPDATES_AT_LEAST_APART_S), Timer.UPDATES, 0)
+            self._tell_untold_when(max(first_due_s, now.monotonic_s + UPDATES_AT_LEAST_APART_S))
 
     # Connections and deadlines
 
