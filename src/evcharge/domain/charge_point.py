@@ -28,6 +28,13 @@ class ChargePoint:
     status: Status = status.INITIAL
     out_of_service: bool = False
     removed: bool = False
+    own_price_per_kwh: Decimal | None = None
+    own_currency: str | None = None
+    """What the Monitor registered last, whatever price holds."""
+    ceiling_price_per_kwh: Decimal | None = None
+    ceiling_currency: str | None = None
+    ceiling_power_w: int | None = None
+    """The operator's, for what a Monitor may register; None: Central's defaults."""
 
     # Only in memory: what the present connection has told us.
     connection: int | None = None

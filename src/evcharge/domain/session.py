@@ -135,6 +135,20 @@ class Session:
     last_seq: int = -1
     stop_requested: bool = False
     revision: int = 0
+    completion_id: UUID | None = None
+    """The `message_id` of the completion that counts: the charge point has had its word."""
+    booked_at: datetime | None = None
+    """When it was closed, by Central's clock, which decides the day of its money."""
+    said_started_at: datetime | None = None
+    said_ended_at: datetime | None = None
+    """The charge point's own times, where they were not believable."""
+    limit_w: int | None = None
+    limit_since: datetime | None = None
+    limit_before_wh: int = 0
+    """The most that the charge point can have given: so much until `limit_since`, `limit_w` from then on."""
+    max_hours: float | None = None
+    stop_refused: str | None = None
+    """Why the charge point would not stop, in its words."""
     # Only in memory, on the monotonic clock.
     last_heard_s: float = 0.0
     held_since_s: float = math.inf

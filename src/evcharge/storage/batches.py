@@ -22,11 +22,8 @@ from evcharge.storage.prepared import ManyRows
 from evcharge.storage.registry import audit_row
 
 CHARGE_POINT_COLUMNS = [column.name for column in schema.charge_points.columns]
-# Not the key, nor whether it was removed: those are the operator's, who may have changed them since we read them.
-_CHARGE_POINT_CHANGES = [name for name in CHARGE_POINT_COLUMNS if name not in ("cp_id", "key_hash", "removed")]
 _SESSION_COLUMNS = [column.name for column in schema.sessions.columns if column.name != "receipt_sent"]
 _METERED = ["energy_wh", "cost", "power_w", "soc_percent", "last_seq"]
-_SESSION_CHANGES = [*_METERED, "status", "end_reason", "started_at", "ended_at", "stop_requested", "revision"]
 _METER_VALUE_COLUMNS = [column.name for column in schema.meter_values.columns]
 _AUDIT_COLUMNS = [column.name for column in schema.audit.columns if column.name != "number"]
 
@@ -37,9 +34,13 @@ def _insert(table: Table, names: Iterable[str]) -> Insert:
     return upsert(table).values({name: bindparam(name) for name in names})
 
 
-def _insert_or_update(table: Table, key: str, names: Iterable[str], changes: Iterable[str]) -> Insert:
+def _insert_or_update(table: Table, key: str, names: Iterable[str]) -> Insert:
     statement = _insert(table, names)
-    changed = {name: statement.excluded[name] for name in changes}
+    changed = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if column.info not in (schema.ONCE, schema.BESIDE)
+    }
     return statement.on_conflict_do_update(index_elements=[key], set_=changed)
 
 
@@ -48,14 +49,14 @@ class BatchWriter:
 
     def __init__(self, dialect: Dialect) -> None:
         self._charge_points = ManyRows(
-            _insert_or_update(schema.charge_points, "cp_id", CHARGE_POINT_COLUMNS, _CHARGE_POINT_CHANGES), dialect
+            _insert_or_update(schema.charge_points, "cp_id", CHARGE_POINT_COLUMNS), dialect
         )
         self._drivers = ManyRows(
-            _insert(schema.drivers, ("driver_id", "added_at", "removed")).on_conflict_do_nothing(), dialect
+            _insert(schema.drivers, ("driver_id", "added_at", "removed", "signed_only")).on_conflict_do_nothing(),
+            dialect,
         )
         self._sessions = ManyRows(
-            _insert_or_update(_sessions, "number", [*_SESSION_COLUMNS, "receipt_sent"], _SESSION_CHANGES),
-            dialect,
+            _insert_or_update(_sessions, "number", [*_SESSION_COLUMNS, "receipt_sent"]), dialect
         )
         self._meters = ManyRows(
             update(_sessions)
@@ -112,7 +113,13 @@ class BatchWriter:
         if driver_ids:
             count = len(driver_ids)
             self._drivers.execute(
-                cursor, {"driver_id": list(driver_ids), "added_at": [now] * count, "removed": [False] * count}
+                cursor,
+                {
+                    "driver_id": list(driver_ids),
+                    "added_at": [now] * count,
+                    "removed": [False] * count,
+                    "signed_only": [False] * count,
+                },
             )
 
     def _write_sessions(self, cursor: DBAPICursor, sessions: Collection[Session]) -> None:

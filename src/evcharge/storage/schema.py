@@ -64,6 +64,11 @@ class Json(TypeDecorator[dict[str, Any]]):
         return None if value is None else msgspec.json.decode(value, type=dict[str, Any])
 
 
+ONCE: dict[Any, Any] = {"written": "once"}
+"""Of a column that says the same from its row's first day on; all others are written whenever the row is."""
+BESIDE: dict[Any, Any] = {"written": "beside"}
+"""Of a column that has a statement, and an owner, of its own."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -76,16 +81,23 @@ metadata = MetaData(
 charge_points = Table(
     "charge_points",
     metadata,
-    Column("cp_id", String(64), primary_key=True),
-    Column("key_hash", String(64)),
+    Column("cp_id", String(64), primary_key=True, info=ONCE),
+    Column("key_hash", String(64), info=BESIDE),
     Column("location", Text, nullable=False, default=""),
     Column("price_per_kwh", Money(32), nullable=False),
     Column("currency", String(3), nullable=False),
     Column("max_power_w", Integer, nullable=False),
     Column("status", String(16), nullable=False),
     Column("out_of_service", Boolean, nullable=False, default=False),
-    Column("removed", Boolean, nullable=False, default=False),
+    Column("removed", Boolean, nullable=False, default=False, info=BESIDE),
     Column("price_by_operator", Boolean, nullable=False, default=False, server_default=false()),
+    # What the Monitor registered last, whatever price holds. Null: it has not registered since this is kept.
+    Column("own_price_per_kwh", Money(32)),
+    Column("own_currency", String(3)),
+    # The operator's ceilings for what a Monitor may register; null: Central's defaults.
+    Column("ceiling_price_per_kwh", Money(32), info=BESIDE),
+    Column("ceiling_currency", String(3), info=BESIDE),
+    Column("ceiling_power_w", Integer, info=BESIDE),
 )
 
 drivers = Table(
@@ -96,6 +108,12 @@ drivers = Table(
     Column("removed", Boolean, nullable=False, default=False),
     # As it is, not hashed: Central computes signatures with it. Null: admitted by open registration.
     Column("key", String(64)),
+    # Limits of each session of this driver; null: those that Central has for all.
+    Column("max_energy_wh", Integer),
+    Column("max_cost", Money(32)),
+    Column("max_hours", Float),
+    # Whether a charge in this driver's name has to be signed, also one that is asked for at a charge point.
+    Column("signed_only", Boolean, nullable=False, default=False, server_default=false()),
 )
 
 sessions = Table(
@@ -103,27 +121,41 @@ sessions = Table(
     metadata,
     # In order of requests, as a page of history ends at one. Those that are open lie together, however long the
     # history is; what is written all the time is found by it.
-    Column("number", Integer, primary_key=True),
-    Column("session_id", Uuid, nullable=False, unique=True),
-    Column("request_id", Uuid, nullable=False),
-    Column("cp_id", ForeignKey("charge_points.cp_id"), nullable=False),
-    Column("driver_id", ForeignKey("drivers.driver_id"), nullable=False),
+    Column("number", Integer, primary_key=True, info=ONCE),
+    Column("session_id", Uuid, nullable=False, unique=True, info=ONCE),
+    Column("request_id", Uuid, nullable=False, info=ONCE),
+    Column("cp_id", ForeignKey("charge_points.cp_id"), nullable=False, info=ONCE),
+    Column("driver_id", ForeignKey("drivers.driver_id"), nullable=False, info=ONCE),
     Column("status", String(16), nullable=False),
     Column("end_reason", String(32)),
-    Column("target_energy_wh", Integer),
-    Column("price_per_kwh", Money(32), nullable=False),
-    Column("currency", String(3), nullable=False),
+    Column("target_energy_wh", Integer, info=ONCE),
+    Column("price_per_kwh", Money(32), nullable=False, info=ONCE),
+    Column("currency", String(3), nullable=False, info=ONCE),
     Column("energy_wh", Integer, nullable=False),
     Column("cost", Money(32), nullable=False),
     Column("power_w", Integer, nullable=False),
     Column("soc_percent", Float),
     Column("last_seq", Integer, nullable=False),
-    Column("requested_at", UtcDateTime, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False, info=ONCE),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("stop_requested", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("receipt_sent", Integer, nullable=False, default=0),  # the last revision that Kafka has
+    # The completion that counts for this session, by its message_id: the charge point has had its word.
+    Column("completion_id", Uuid),
+    # When it was closed, by Central's clock, which decides the day of its money.
+    Column("booked_at", UtcDateTime),
+    # The charge point's own times, where they were not believable.
+    Column("said_started_at", UtcDateTime),
+    Column("said_ended_at", UtcDateTime),
+    # The most that the charge point can have given: `limit_before_wh` until `limit_since`, `limit_w` from then on.
+    Column("limit_w", Integer),
+    Column("limit_since", UtcDateTime),
+    Column("limit_before_wh", Integer, nullable=False, default=0, server_default=text("0")),
+    Column("max_hours", Float, info=ONCE),
+    # Why the charge point would not stop, in its words.
+    Column("stop_refused", Text),
+    Column("receipt_sent", Integer, nullable=False, default=0, info=BESIDE),  # the last revision that Kafka has
 )
 Index("ix_sessions_driver_id_number", sessions.c.driver_id, sessions.c.number)
 Index("ix_sessions_requested_at", sessions.c.requested_at)
@@ -173,6 +205,34 @@ Index("ix_faults_cp_id_number", faults.c.cp_id, faults.c.number)
 IS_UNCLEARED = faults.c.cleared_at.is_(None)
 Index("ix_faults_uncleared", faults.c.cp_id, sqlite_where=IS_UNCLEARED, postgresql_where=IS_UNCLEARED)
 Index("ix_faults_uncleared_number", faults.c.number, sqlite_where=IS_UNCLEARED, postgresql_where=IS_UNCLEARED)
+
+# What cannot be billed without a person: refused completions, meters beyond belief, sessions that nobody knows.
+to_settle = Table(
+    "to_settle",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("session_id", Uuid, nullable=False),
+    Column("cp_id", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("energy_wh", Integer),  # that is claimed
+    Column("reason", Text, nullable=False),  # why it was set aside, in a sentence
+    Column("evidence", Json, nullable=False),  # the message as it came
+    Column("times", Integer, nullable=False),  # that it came
+    Column("set_aside_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("settled_by", String(64)),
+    Column("billed_wh", Integer),
+    Column("remark", Text),
+)
+IS_UNSETTLED = to_settle.c.settled_at.is_(None)
+Index(
+    "ix_to_settle_unsettled",
+    to_settle.c.session_id,
+    to_settle.c.kind,
+    unique=True,
+    sqlite_where=IS_UNSETTLED,
+    postgresql_where=IS_UNSETTLED,
+)
 
 answers = Table(
     "answers",

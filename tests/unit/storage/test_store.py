@@ -23,7 +23,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Column, Engine, create_engine, event
 from sqlalchemy.pool import Pool
 
 from evcharge.domain.charge_point import ChargePoint
@@ -175,7 +175,7 @@ def test_the_migrations_make_the_partial_indexes_of_the_schema_too(tmp_path: Pat
         return {name: re.sub(r"\b\w+\.", "", sql.partition(" WHERE ")[2]) for name, sql in rows(path, query)}
 
     assert conditions(migrated) == conditions(made)
-    assert len([condition for condition in conditions(made).values() if condition]) == 5
+    assert len([condition for condition in conditions(made).values() if condition]) == 6
 
 
 def test_the_files_of_the_migrations_are_named_by_their_revisions() -> None:
@@ -587,6 +587,33 @@ def an_answer(request_id: UUID, reason: str = "no") -> ChargeRequestResponse:
         reason=reason,
         price_per_kwh=Decimal("0.30"),
     )
+
+
+def other_than(value: Any, column: Column[Any]) -> Any:
+    """Another value that the column takes."""
+    if column.name == "status":
+        return SessionStatus.INTERRUPTED
+    if column.name == "end_reason":
+        return EndReason.FAULT
+    if value is not None:
+        return not value if isinstance(value, bool) else value + 1
+    if isinstance(column.type, schema.UtcDateTime):
+        return NOW
+    kind = column.type.python_type
+    return UUID(int=1) if kind is UUID else kind(1)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [c for c in schema.sessions.columns if c.info not in (schema.ONCE, schema.BESIDE) and c.name != "cost"],
+    ids=lambda column: column.name,
+)
+def test_whatever_of_a_session_may_change_is_written_when_it_has(store: Store, column: Column[Any]) -> None:
+    session = a_session()
+    store.commit(decisions(session), NOW)
+    changed = replace(session, **{column.name: other_than(getattr(session, column.name), column)})
+    store.commit(decisions(changed), NOW)
+    assert store.known(Wanted(sessions={session.session_id})).sessions[session.session_id] == changed
 
 
 def test_an_answer_comes_back_as_it_was_given_first(store: Store) -> None:

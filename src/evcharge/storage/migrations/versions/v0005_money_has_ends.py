@@ -1,0 +1,59 @@
+"""Ceilings of charge points, limits of sessions, the day of booking, and what waits for a person to settle.
+
+Revision ID: 0005
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("charge_points", sa.Column("own_price_per_kwh", sa.String(length=32), nullable=True))
+    op.add_column("charge_points", sa.Column("own_currency", sa.String(length=3), nullable=True))
+    op.add_column("charge_points", sa.Column("ceiling_price_per_kwh", sa.String(length=32), nullable=True))
+    op.add_column("charge_points", sa.Column("ceiling_currency", sa.String(length=3), nullable=True))
+    op.add_column("charge_points", sa.Column("ceiling_power_w", sa.Integer(), nullable=True))
+    op.add_column("drivers", sa.Column("max_energy_wh", sa.Integer(), nullable=True))
+    op.add_column("drivers", sa.Column("max_cost", sa.String(length=32), nullable=True))
+    op.add_column("drivers", sa.Column("max_hours", sa.Float(), nullable=True))
+    op.add_column("drivers", sa.Column("signed_only", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("sessions", sa.Column("completion_id", sa.Uuid(), nullable=True))
+    op.add_column("sessions", sa.Column("booked_at", sa.DateTime(), nullable=True))
+    op.add_column("sessions", sa.Column("said_started_at", sa.DateTime(), nullable=True))
+    op.add_column("sessions", sa.Column("said_ended_at", sa.DateTime(), nullable=True))
+    op.add_column("sessions", sa.Column("limit_w", sa.Integer(), nullable=True))
+    op.add_column("sessions", sa.Column("limit_since", sa.DateTime(), nullable=True))
+    op.add_column(
+        "sessions", sa.Column("limit_before_wh", sa.Integer(), nullable=False, server_default=sa.text("0"))
+    )
+    op.add_column("sessions", sa.Column("max_hours", sa.Float(), nullable=True))
+    op.add_column("sessions", sa.Column("stop_refused", sa.Text(), nullable=True))
+    op.create_table(
+        "to_settle",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("session_id", sa.Uuid(), nullable=False),
+        sa.Column("cp_id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("energy_wh", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("set_aside_at", sa.DateTime(), nullable=False),
+        sa.Column("settled_at", sa.DateTime(), nullable=True),
+        sa.Column("settled_by", sa.String(length=64), nullable=True),
+        sa.Column("billed_wh", sa.Integer(), nullable=True),
+        sa.Column("remark", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_to_settle")),
+    )
+    unsettled = sa.text("settled_at IS NULL")
+    op.create_index(
+        "ix_to_settle_unsettled",
+        "to_settle",
+        ["session_id", "kind"],
+        unique=True,
+        sqlite_where=unsettled,
+        postgresql_where=unsettled,
+    )
