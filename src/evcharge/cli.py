@@ -38,8 +38,8 @@ from evcharge.errors import EvchargeError, UsageError
 from evcharge.fleet import Fleet, FleetConfig, fleet_ids
 from evcharge.keys import new_key
 from evcharge.logs import make_log
+from evcharge.monitor.config import MonitorConfig
 from evcharge.monitor.console import MonitorCLI
-from evcharge.monitor.relay import MonitorConfig
 from evcharge.monitor.service import Monitor
 from evcharge.open_files import allow_open_files
 from evcharge.protocol.plain_text import one_line, printable

@@ -15,7 +15,7 @@ from evcharge.domain.battery import Battery
 from evcharge.engine.charger import ChargerConfig
 from evcharge.engine.service import Engine, EngineConfig, RecordSink
 from evcharge.errors import UsageError
-from evcharge.monitor.relay import MonitorConfig
+from evcharge.monitor.config import MonitorConfig
 from evcharge.monitor.service import Monitor
 from evcharge.protocol.messages import is_id
 from evcharge.transport.tcp import Address, Backoff

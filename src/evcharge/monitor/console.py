@@ -23,8 +23,9 @@ from evcharge.console.shell import Command, Commands
 from evcharge.domain.instant import Instant
 from evcharge.domain.status import Status
 from evcharge.errors import UsageError
-from evcharge.monitor.relay import Exchange, Transition
 from evcharge.monitor.service import Monitor
+from evcharge.monitor.sides import Exchange
+from evcharge.monitor.state import Transition
 from evcharge.protocol.messages import shown
 from evcharge.protocol.plain_text import one_line
 from evcharge.transport.tcp import ConnectionManager
@@ -59,7 +60,7 @@ class MonitorCLI:
                 "CODE",
                 "a fault that was reported here is over",
                 self._clear,
-                (lambda: self._relay.reported_faults,),
+                (lambda: self._relay.faults.reported,),
             ),
             "location": Command("TEXT", "register with Central anew, as standing there", self._locate),
         }
@@ -87,14 +88,14 @@ class MonitorCLI:
             raise UsageError("say: fault CODE [DESCRIPTION]")
         description = shown(" ".join(words[1:])) or f"{words[0]}, reported at the Monitor"
         self._monitor.do(self._relay.report_fault(words[0], description, self._now()))
-        heard = "told to Central" if self._relay.registered else "to be told to Central when it is there"
+        heard = "told to Central" if self._relay.central.registered else "to be told to Central when it is there"
         return f"faulty: {words[0]}, {heard}"
 
     async def _clear(self, words: list[str]) -> str:
         if len(words) != 1:
             raise UsageError("say: clear CODE")
         self._monitor.do(self._relay.clear_fault(words[0], self._now()))
-        left = ", ".join(self._relay.faults)
+        left = ", ".join(self._relay.faults.all)
         return f"cleared: {words[0]}" + (f"; still faulty: {left}" if left else "")
 
     async def _locate(self, words: list[str]) -> str:
@@ -102,7 +103,7 @@ class MonitorCLI:
             raise UsageError("say: location TEXT")
         location = " ".join(words)
         self._monitor.do(self._relay.relocate(location, self._now()))
-        heard = "told to Central" if self._relay.registered else "to be told to Central when it is there"
+        heard = "told to Central" if self._relay.central.registered else "to be told to Central when it is there"
         return f"location: {location}, {heard}; start the Monitor with --location to keep it over a restart"
 
 
@@ -123,44 +124,45 @@ class MonitorStatusPanel:
                 line(("Engine ", "dim"), self._engine_link(now)),
             ]
             return stacked([*state, *links, *self._before(height - len(state) - len(links))])
-        colour = STATUS_STYLES[self._relay.status]
+        colour = STATUS_STYLES[self._relay.state.status]
         boxes: list[RenderableType] = [
             framed(f"{self._relay.config.cp_id}, {self._relay.config.location}", stacked(state), colour),
             side_by_side(
-                framed("Central", facts(self._central(now)), self._link_style(self._relay.registered)),
-                framed("Engine", facts(self._engine(now)), self._link_style(self._relay.engine_ready)),
+                framed("Central", facts(self._central(now)), self._link_style(self._relay.central.registered)),
+                framed("Engine", facts(self._engine(now)), self._link_style(self._relay.engine.ready)),
             ),
         ]
-        if room > 2 and self._relay.transitions:
+        if room > 2 and self._relay.state.transitions:
             boxes.append(framed("states", stacked(self._before(room - 2))))
         return stacked(boxes)
 
     def in_words(self, now: Instant) -> str:
         relay = self._relay
-        faults = ", ".join(relay.faults)
+        central, engine = relay.central, relay.engine
+        faults = ", ".join(relay.faults.all)
         return "; ".join(
             [
-                f"charge point {relay.config.cp_id} is {relay.status}" + (f" ({faults})" if faults else ""),
+                f"charge point {relay.config.cp_id} is {relay.state.status}" + (f" ({faults})" if faults else ""),
                 f"Central {self._central_link(now)}",
                 f"Engine {self._engine_link(now)}",
                 self._charge(now),
-                f"passed {relay.passed_up} up and {relay.passed_down} down, {relay.waiting_readings} wait",
+                f"passed {central.passed_up} up and {engine.passed_down} down, {len(central.waiting)} wait",
             ]
         )
 
     def _central_link(self, now: Instant) -> str:
-        return _link(self._monitor.central, self._relay.registered, "registered", now)
+        return _link(self._monitor.central, self._relay.central.registered, "registered", now)
 
     def _engine_link(self, now: Instant) -> str:
-        return _link(self._monitor.engine, self._relay.engine_ready, "ready", now)
+        return _link(self._monitor.engine, self._relay.engine.ready, "ready", now)
 
     def _central(self, now: Instant) -> list[tuple[str, Text]]:
         relay = self._relay
         return [
             ("link", Text(self._central_link(now))),
             ("address", Text(str(self._monitor.central.address))),
-            ("heartbeat", Text(_exchange(relay.heartbeat, now))),
-            ("passed", Text(f"{relay.passed_up} up, {relay.waiting_readings} wait")),
+            ("heartbeat", Text(_exchange(relay.central.heartbeat, now))),
+            ("passed", Text(f"{relay.central.passed_up} up, {len(relay.central.waiting)} wait")),
         ]
 
     def _engine(self, now: Instant) -> list[tuple[str, Text]]:
@@ -168,8 +170,8 @@ class MonitorStatusPanel:
         return [
             ("link", Text(self._engine_link(now))),
             ("address", Text(str(self._monitor.engine.address))),
-            ("health", Text(_exchange(relay.health_check, now))),
-            ("passed", Text(f"{relay.passed_down} down")),
+            ("health", Text(_exchange(relay.engine.health_check, now))),
+            ("passed", Text(f"{relay.engine.passed_down} down")),
         ]
 
     @staticmethod
@@ -178,17 +180,17 @@ class MonitorStatusPanel:
 
     def _state(self) -> Text:
         """The state, since when, and why."""
-        status, transitions = self._relay.status, self._relay.transitions
+        status, transitions = self._relay.state.status, self._relay.state.transitions
         shown_status = (status, f"bold {STATUS_STYLES[status]}")
         if not transitions:
             return line(shown_status, "  nothing was heard yet")
         since = (f" since {clock_time(transitions[-1].at)}  ", "dim")
         # What is wrong stands below.
-        told = status is Status.FAULTY and self._relay.faults
+        told = status is Status.FAULTY and self._relay.faults.all
         return line(shown_status, since, "" if told else one_line(transitions[-1].reason))
 
     def _faults(self) -> list[Text]:
-        faults = list(self._relay.faults.items())
+        faults = list(self._relay.faults.all.items())
         lines = [line((code, "red"), "  ", one_line(text)) for code, text in faults[:MOST_FAULTS]]
         if len(faults) > MOST_FAULTS:
             lines.append(line((f"and {len(faults) - MOST_FAULTS} more", "red")))
@@ -196,7 +198,9 @@ class MonitorStatusPanel:
 
     def _charge(self, now: Instant) -> str:
         """The charge that goes through, from what the Engine has last told of it."""
-        account, reading, ended = self._relay.account, self._relay.reading, self._relay.completion
+        engine = self._relay.engine
+        account, ended = engine.account, engine.completion
+        reading, heard_s = engine.reading or (None, now.monotonic_s)
         if account is None or account.session_id is None:
             if ended is None:
                 return "no charge"
@@ -207,12 +211,12 @@ class MonitorStatusPanel:
             return f"{reading.driver_id}: waits for a vehicle, session {reading.session_id}"
         battery = f", battery {reading.soc_percent:.0f} %" if reading.soc_percent is not None else ""
         metered = f"{kwh(reading.energy_wh)} kWh, {kw(reading.power_w)} kW{battery}"
-        age_s = now.monotonic_s - self._relay.reading_heard_s
+        age_s = now.monotonic_s - heard_s
         return f"{reading.driver_id}: {metered}, {age_s:.0f} s ago, session {reading.session_id}"
 
     def _before(self, room: int) -> list[Text]:
         """The transitions, newest first, as many as there is room for."""
-        return [_told(transition) for transition in reversed(self._relay.transitions)][: max(0, room)]
+        return [_told(transition) for transition in reversed(self._relay.state.transitions)][: max(0, room)]
 
 
 def _told(transition: Transition) -> Text:

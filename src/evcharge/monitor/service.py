@@ -7,8 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from evcharge.clock import Attention
 from evcharge.errors import ReconnectRequested
-from evcharge.monitor.giving_way import GivingWay
-from evcharge.monitor.relay import (
+from evcharge.monitor.actions import (
     Action,
     CentralSettled,
     DropCentral,
@@ -16,12 +15,13 @@ from evcharge.monitor.relay import (
     EngineSettled,
     GiveWay,
     HoldBackCentral,
-    MonitorConfig,
     Note,
-    Relay,
     ToCentral,
     ToEngine,
 )
+from evcharge.monitor.config import MonitorConfig
+from evcharge.monitor.giving_way import GivingWay
+from evcharge.monitor.relay import Relay
 from evcharge.transport.tcp import Address, Backoff, ConnectionManager
 from evcharge.transport.trace import Trace
 

@@ -21,8 +21,9 @@ from evcharge.console.events import EventLog
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
 from evcharge.domain.status import Status
+from evcharge.monitor.actions import ToCentral, ToEngine
+from evcharge.monitor.config import MonitorConfig
 from evcharge.monitor.console import MonitorCLI, MonitorStatusPanel
-from evcharge.monitor.relay import MonitorConfig, ToCentral, ToEngine
 from evcharge.monitor.service import Monitor
 from evcharge.protocol.messages import (
     AuthResponse,
@@ -190,7 +191,7 @@ def test_a_fault_is_reported_and_cleared() -> None:
     assert isinstance(fault, FaultNotification)
     assert (fault.fault_code, fault.description) == ("cable_damaged", "the cable is cut")
     assert bench.say("fault display_dark") == "faulty: display_dark, told to Central"
-    assert bench.relay.faults["display_dark"] == "display_dark, reported at the Monitor"
+    assert bench.relay.faults.all["display_dark"] == "display_dark, reported at the Monitor"
     bench.to_central.clear()
     assert bench.say("clear cable_damaged") == "cleared: cable_damaged; still faulty: display_dark"
     assert isinstance(bench.to_central[0], RecoveryNotification)
@@ -249,9 +250,9 @@ def test_what_is_wrong_gets_a_sentence_and_changes_nothing(line: str, sentence: 
     bench.say("fault here")
     bench.engine(FaultNotification, fault_code="overheated", description="too hot")
     bench.to_central.clear()
-    faults = bench.relay.faults
+    faults = bench.relay.faults.all
     assert bench.say(line) == f"error: {sentence}"
-    assert (bench.relay.faults, bench.to_central, bench.reconnected) == (faults, [], [])
+    assert (bench.relay.faults.all, bench.to_central, bench.reconnected) == (faults, [], [])
 
 
 def test_arguments_are_completed() -> None:

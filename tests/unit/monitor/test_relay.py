@@ -19,24 +19,22 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import TRANSITIONS, Status
 from evcharge.errors import UsageError
-from evcharge.monitor.relay import (
-    AT_THE_DOOR,
-    MAX_WAITING_READINGS,
-    TRANSITIONS_KEPT,
+from evcharge.monitor.actions import (
     Action,
     CentralSettled,
     DropCentral,
     DropEngine,
     EngineSettled,
-    Exchange,
     GiveWay,
     HoldBackCentral,
-    MonitorConfig,
     Note,
-    Relay,
     ToCentral,
     ToEngine,
 )
+from evcharge.monitor.config import MonitorConfig
+from evcharge.monitor.relay import AT_THE_DOOR, Relay
+from evcharge.monitor.sides import MAX_WAITING_READINGS, Exchange
+from evcharge.monitor.state import TRANSITIONS_KEPT
 from evcharge.protocol.messages import (
     AuthRequest,
     AuthResponse,
@@ -270,16 +268,16 @@ def test_it_registers_once_it_is_authenticated() -> None:
         "EUR",
         22_000,
     )
-    assert not bench.relay.registered
-    assert bench.relay.status is Status.DISCONNECTED
+    assert not bench.relay.central.registered
+    assert bench.relay.state.status is Status.DISCONNECTED
 
 
 def test_it_is_active_once_it_is_registered() -> None:
     bench = Bench()
     bench.ready()
     bench.register()
-    assert bench.relay.registered
-    assert bench.relay.status is Status.ACTIVE
+    assert bench.relay.central.registered
+    assert bench.relay.state.status is Status.ACTIVE
     assert bench.states == [(Status.DISCONNECTED, Status.ACTIVE)]
     assert CentralSettled() in bench.took()
 
@@ -326,7 +324,7 @@ def test_a_refusal_of_the_key_is_said_once() -> None:
         bench.central(bench.auth_response(accepted=False, reason="no such key"))
         bench.lose_central()
     assert bench.notes().count("central_refuses_charge_point") == 1
-    assert not bench.relay.registered
+    assert not bench.relay.central.registered
 
 
 def test_another_refusal_is_said_again() -> None:
@@ -351,8 +349,8 @@ def test_a_refusal_of_the_registration_is_said_once() -> None:
         bench.central(bench.auth_response())
         bench.central(bench.register_response(accepted=False, reason="out of order"))
         bench.lose_central()
-    assert not bench.relay.registered
-    assert bench.relay.status is Status.DISCONNECTED
+    assert not bench.relay.central.registered
+    assert bench.relay.state.status is Status.DISCONNECTED
     assert bench.notes().count("central_refuses_charge_point") == 1
 
 
@@ -469,12 +467,12 @@ def test_a_monitor_that_gave_way_calls_no_engine_silent_until_it_listens_again()
     bench.lose_engine()
     bench.lose_central()
     bench.wait(3600)
-    assert ENGINE_SILENT not in bench.relay.faults
+    assert ENGINE_SILENT not in bench.relay.faults.all
     bench.connect_central()
     bench.wait(CONFIG.health_timeout_s - 0.1)
-    assert ENGINE_SILENT not in bench.relay.faults
+    assert ENGINE_SILENT not in bench.relay.faults.all
     bench.wait(0.2)
-    assert ENGINE_SILENT in bench.relay.faults
+    assert ENGINE_SILENT in bench.relay.faults.all
 
 
 def test_a_monitor_that_is_replaced_at_central_stops_the_charge_if_it_is_not_to_go_on_without(
@@ -514,8 +512,8 @@ def test_a_lost_central_leads_through_faulty_to_disconnected() -> None:
     bench.states.clear()
     bench.lose_central()
     assert bench.states == [(Status.ACTIVE, Status.FAULTY), (Status.FAULTY, Status.DISCONNECTED)]
-    assert bench.relay.status is Status.DISCONNECTED
-    assert not bench.relay.registered
+    assert bench.relay.state.status is Status.DISCONNECTED
+    assert not bench.relay.central.registered
 
 
 def test_a_central_that_cannot_be_reached_makes_a_disconnected_charge_point_faulty() -> None:
@@ -530,7 +528,7 @@ def test_it_registers_from_faulty_when_central_can_be_reached_again() -> None:
     bench.ready()
     bench.does(bench.relay.central_unreachable("Connection refused", bench.now))
     bench.register()
-    assert bench.relay.status is Status.ACTIVE
+    assert bench.relay.state.status is Status.ACTIVE
 
 
 def test_a_charge_goes_on_when_central_is_lost() -> None:
@@ -585,9 +583,9 @@ def test_the_engine_is_told_whose_it_is_and_then_checked() -> None:
     actions = bench.took()
     assert EngineSettled() in actions
     assert [type(action.message) for action in actions if isinstance(action, ToEngine)] == [HealthCheckRequest]
-    assert not bench.relay.engine_ready
+    assert not bench.relay.engine.ready
     bench.engine(bench.account())
-    assert bench.relay.engine_ready
+    assert bench.relay.engine.ready
 
 
 def test_an_engine_that_belongs_to_another_is_not_used() -> None:
@@ -599,7 +597,7 @@ def test_an_engine_that_belongs_to_another_is_not_used() -> None:
     assert [action for action in actions if isinstance(action, Note)] == [
         Note("engine_refuses_charge_point", {"reason": "no"}, problem=True)
     ]
-    assert not bench.relay.engine_ready
+    assert not bench.relay.engine.ready
 
 
 def test_the_engine_is_checked_each_30_seconds() -> None:
@@ -633,7 +631,7 @@ def test_what_is_new_in_an_account_is_told_at_once(change: dict[str, Any], statu
     bench = working()
     bench.engine(bench.account(**change))
     update = of(bench.to_central(), StatusUpdate)[-1]
-    assert update.status is status is bench.relay.status
+    assert update.status is status is bench.relay.state.status
     assert update.engine_connected
     assert update.session_id == change.get("session_id")
     assert update.unsettled_session_ids == change.get("unsettled_session_ids", [])
@@ -684,9 +682,9 @@ def test_it_walks_to_faulty_through_active_when_it_registers_with_a_fault() -> N
 def test_an_engine_that_never_comes_is_silent_after_90_seconds() -> None:
     bench = Bench()
     bench.wait(89.9)
-    assert bench.relay.faults == {}
+    assert bench.relay.faults.all == {}
     bench.wait(0.2)
-    assert set(bench.relay.faults) == {"engine_silent"}
+    assert set(bench.relay.faults.all) == {"engine_silent"}
     assert drops_of_engine(bench) == []
 
 
@@ -736,7 +734,7 @@ def test_an_engine_that_does_not_answer_for_90_seconds_is_silent_and_dropped() -
     assert drop.error.code == "peer_silent"
     faults = of([action.message for action in actions if isinstance(action, ToCentral)], FaultNotification)
     assert [fault.fault_code for fault in faults] == ["engine_silent"]
-    assert bench.relay.status is Status.FAULTY
+    assert bench.relay.state.status is Status.FAULTY
     bench.lose_engine(str(drop.error))
     assert not of(bench.to_central(), StatusUpdate)[-1].engine_connected
 
@@ -776,15 +774,15 @@ def test_an_engine_that_is_back_heals() -> None:
     bench.wait(10)
     bench.lose_engine()
     bench.wait(85)
-    assert set(bench.relay.faults) == {"engine_lost", "engine_silent"}
+    assert set(bench.relay.faults.all) == {"engine_lost", "engine_silent"}
     bench.took()
     bench.ready(unsettled_session_ids=[SESSION])
     sent = bench.to_central()
     assert [recovery.fault_code for recovery in of(sent, RecoveryNotification)] == ["engine_lost", "engine_silent"]
     assert of(sent, StatusUpdate)[-1].engine_connected
     assert of(sent, StatusUpdate)[-1].unsettled_session_ids == [SESSION]
-    assert bench.relay.status is Status.ACTIVE
-    assert bench.relay.faults == {}
+    assert bench.relay.state.status is Status.ACTIVE
+    assert bench.relay.faults.all == {}
 
 
 def test_an_engine_that_is_back_and_charges_heals_to_charging() -> None:
@@ -792,7 +790,7 @@ def test_an_engine_that_is_back_and_charges_heals_to_charging() -> None:
     bench.lose_engine()
     bench.took()
     bench.ready(session_id=SESSION)
-    assert bench.relay.status is Status.CHARGING
+    assert bench.relay.state.status is Status.CHARGING
     assert of(bench.to_central(), StatusUpdate)[-1].status is Status.CHARGING
 
 
@@ -801,7 +799,7 @@ def test_an_engine_that_is_back_but_faulty_is_not_active_in_between() -> None:
     bench.lose_engine()
     bench.states.clear()
     bench.ready(healthy=False, fault_code="overheated")
-    assert bench.relay.status is Status.FAULTY
+    assert bench.relay.state.status is Status.FAULTY
     assert bench.states == []
 
 
@@ -812,7 +810,7 @@ def test_whatever_an_engine_says_is_a_sign_of_life() -> None:
         bench.engine(bench.reading(seq))
         bench.central(HeartbeatResponse(**bench.head()))
     assert drops_of_engine(bench) == []
-    assert bench.relay.faults == {}
+    assert bench.relay.faults.all == {}
 
 
 # Faults of the Engine's own
@@ -871,18 +869,18 @@ def test_a_fault_in_the_health_account_is_a_fault() -> None:
     bench.engine(bench.account())
     sent = bench.to_central()
     assert [recovery.fault_code for recovery in of(sent, RecoveryNotification)] == ["overheated"]
-    assert bench.relay.status is Status.ACTIVE
+    assert bench.relay.state.status is Status.ACTIVE
 
 
 def test_an_engine_that_says_it_is_unhealthy_but_not_why_is_faulty() -> None:
     bench = working()
     bench.engine(bench.account(healthy=False))
-    assert bench.relay.status is Status.FAULTY
+    assert bench.relay.state.status is Status.FAULTY
     assert [fault.fault_code for fault in of(bench.to_central(), FaultNotification)] == ["unhealthy"]
     bench.engine(bench.account(healthy=False, fault_code="overheated"))
-    assert set(bench.relay.faults) == {"overheated"}
+    assert set(bench.relay.faults.all) == {"overheated"}
     bench.engine(bench.account())
-    assert bench.relay.faults == {}
+    assert bench.relay.faults.all == {}
 
 
 def test_an_account_cannot_bring_in_what_the_monitor_sees_of_the_engine() -> None:
@@ -911,7 +909,7 @@ def test_a_fault_while_central_is_away_is_told_on_return() -> None:
     sent = bench.to_central()
     assert [fault.fault_code for fault in of(sent, FaultNotification)] == ["overheated"]
     assert of(sent, StatusUpdate)[-1].status is Status.FAULTY
-    assert bench.relay.status is Status.FAULTY
+    assert bench.relay.state.status is Status.FAULTY
 
 
 def test_a_fault_that_came_and_went_while_central_was_away_is_not_told() -> None:
@@ -921,7 +919,7 @@ def test_a_fault_that_came_and_went_while_central_was_away_is_not_told() -> None
     bench.engine(bench.recovery("overheated"))
     bench.register()
     assert of(bench.to_central(), FaultNotification) == []
-    assert bench.relay.status is Status.ACTIVE
+    assert bench.relay.state.status is Status.ACTIVE
 
 
 @pytest.mark.parametrize("code", ["engine_lost", "engine_silent"])
@@ -1155,7 +1153,7 @@ def test_an_error_is_never_answered_with_an_error() -> None:
 
 
 def state_of(bench: Bench) -> Status:
-    return bench.relay.status
+    return bench.relay.state.status
 
 
 def test_a_fault_that_a_person_reports_makes_the_charge_point_faulty() -> None:
@@ -1164,7 +1162,7 @@ def test_a_fault_that_a_person_reports_makes_the_charge_point_faulty() -> None:
     fault = only(bench.to_central(), FaultNotification)
     assert (fault.fault_code, fault.description) == ("cable_damaged", "the cable is cut")
     assert state_of(bench) is Status.FAULTY
-    assert bench.relay.reported_faults == ["cable_damaged"]
+    assert bench.relay.faults.reported == ["cable_damaged"]
 
 
 def test_it_outlasts_all_that_the_engine_says_and_each_connection() -> None:
@@ -1176,7 +1174,7 @@ def test_it_outlasts_all_that_the_engine_says_and_each_connection() -> None:
     bench.lose_engine()
     bench.ready()
     assert of(bench.to_central(), RecoveryNotification)[-1].fault_code == "engine_lost"
-    assert set(bench.relay.faults) == {"cable_damaged"}
+    assert set(bench.relay.faults.all) == {"cable_damaged"}
     for _ in range(2):
         bench.lose_central()
         bench.register()
@@ -1209,8 +1207,8 @@ def test_it_ends_no_charge_and_the_charge_is_shown_again_when_it_is_cleared() ->
     assert (recovery.fault_code, recovery.description) == ("cable_damaged", "cleared at the Monitor")
     assert isinstance(update, StatusUpdate)
     assert (update.status, update.session_id) == (Status.CHARGING, SESSION)
-    assert bench.relay.status is Status.CHARGING
-    assert bench.relay.reported_faults == []
+    assert bench.relay.state.status is Status.CHARGING
+    assert bench.relay.faults.reported == []
 
 
 def test_while_another_fault_lasts_it_stays_faulty() -> None:
@@ -1261,7 +1259,7 @@ def test_what_cannot_be_reported_is_refused_with_a_sentence(code: str, sentence:
     with pytest.raises(UsageError, match=sentence):
         bench.report(code)
     assert bench.took() == []
-    assert bench.relay.reported_faults == ["cable_damaged"]
+    assert bench.relay.faults.reported == ["cable_damaged"]
 
 
 def test_what_was_not_reported_here_cannot_be_cleared_here_and_the_sentence_says_who_can() -> None:
@@ -1277,7 +1275,7 @@ def test_what_was_not_reported_here_cannot_be_cleared_here_and_the_sentence_says
         with pytest.raises(UsageError, match=sentence):
             bench.clear(code)
     assert bench.took() == []
-    assert set(bench.relay.faults) == {"overheated", "engine_lost"}
+    assert set(bench.relay.faults.all) == {"overheated", "engine_lost"}
 
 
 # Where it stands
@@ -1340,13 +1338,13 @@ def test_it_remembers_the_last_transitions_with_their_reasons() -> None:
     bench = working()
     bench.wait(5)
     bench.engine(bench.fault("overheated"))
-    last = bench.relay.transitions[-1]
+    last = bench.relay.state.transitions[-1]
     assert (last.before, last.now, last.reason) == (Status.ACTIVE, Status.FAULTY, "overheated broke")
     assert last.at == bench.now.utc
     for _ in range(TRANSITIONS_KEPT):
         bench.charging()
         bench.engine(bench.account())
-    assert len(bench.relay.transitions) == TRANSITIONS_KEPT == 20
+    assert len(bench.relay.state.transitions) == TRANSITIONS_KEPT == 20
 
 
 def test_it_counts_what_it_passes_on_and_what_waits() -> None:
@@ -1355,14 +1353,18 @@ def test_it_counts_what_it_passes_on_and_what_waits() -> None:
     bench.central(receipt_for(bench))
     bench.engine(bench.reading(0))
     bench.engine(bench.completion())
-    assert (bench.relay.passed_up, bench.relay.passed_down, bench.relay.waiting_readings) == (2, 2, 0)
+    assert (bench.relay.central.passed_up, bench.relay.engine.passed_down, len(bench.relay.central.waiting)) == (
+        2,
+        2,
+        0,
+    )
     bench.lose_central()
     bench.engine(bench.reading(1))
     bench.engine(bench.reading(2))
     bench.engine(bench.completion())
-    assert (bench.relay.passed_up, bench.relay.waiting_readings) == (2, 2)
+    assert (bench.relay.central.passed_up, len(bench.relay.central.waiting)) == (2, 2)
     bench.register()
-    assert (bench.relay.passed_up, bench.relay.waiting_readings) == (4, 0)
+    assert (bench.relay.central.passed_up, len(bench.relay.central.waiting)) == (4, 0)
 
 
 def test_it_remembers_the_last_reading_and_the_last_completion() -> None:
@@ -1371,24 +1373,25 @@ def test_it_remembers_the_last_reading_and_the_last_completion() -> None:
     reading, completion = bench.reading(7), bench.completion()
     bench.engine(reading)
     bench.engine(completion)
-    assert (bench.relay.reading, bench.relay.completion) == (reading, completion)
+    assert bench.relay.engine.reading == (reading, bench.at_s)
+    assert bench.relay.engine.completion == completion
 
 
 def test_it_remembers_when_it_last_asked_and_was_last_answered() -> None:
     bench = working(replace(CONFIG, heartbeat_interval_s=40))
-    assert bench.relay.heartbeat == Exchange()
-    assert bench.relay.health_check == Exchange(asked_s=1000.0)
+    assert bench.relay.central.heartbeat == Exchange()
+    assert bench.relay.engine.health_check == Exchange(asked_s=1000.0)
     bench.wait(30)
     (check,) = of(bench.to_engine(), HealthCheckRequest)
     bench.at_s = 1031.0
     bench.engine(bench.account())  # unasked
-    assert bench.relay.health_check == Exchange(1030.0)
+    assert bench.relay.engine.health_check == Exchange(1030.0)
     bench.engine(bench.account(in_reply_to=check.message_id))
-    assert bench.relay.health_check == Exchange(1030.0, 1031.0)
+    assert bench.relay.engine.health_check == Exchange(1030.0, 1031.0)
     bench.wait(9)
     bench.at_s = 1042.0
     bench.central(HeartbeatResponse(**bench.head()))
-    assert bench.relay.heartbeat == Exchange(1040.0, 1042.0)
+    assert bench.relay.central.heartbeat == Exchange(1040.0, 1042.0)
 
 
 # Anything, in any order
@@ -1494,13 +1497,13 @@ def test_whatever_happens_in_whatever_order_the_states_walk_legal_ways_only(step
                 case ToCentral(RecoveryNotification(fault_code=code)):
                     assert code in told
                     told.discard(code)
-        if not bench.relay.registered:
+        if not bench.relay.central.registered:
             told.clear()
-        assert told == (set(bench.relay.faults) if bench.relay.registered else set())
-        if bench.relay.registered:
-            faulty = bool(bench.relay.faults)
-            assert (bench.relay.status is Status.FAULTY) == faulty
+        assert told == (set(bench.relay.faults.all) if bench.relay.central.registered else set())
+        if bench.relay.central.registered:
+            faulty = bool(bench.relay.faults.all)
+            assert (bench.relay.state.status is Status.FAULTY) == faulty
         else:
-            assert bench.relay.status in (Status.DISCONNECTED, Status.FAULTY)
-        assert bench.relay.engine_ready <= engine
-        assert bench.relay.registered <= central
+            assert bench.relay.state.status in (Status.DISCONNECTED, Status.FAULTY)
+        assert bench.relay.engine.ready <= engine
+        assert bench.relay.central.registered <= central
