@@ -42,6 +42,7 @@ from evcharge.monitor.config import MonitorConfig
 from evcharge.monitor.console import MonitorCLI
 from evcharge.monitor.service import Monitor
 from evcharge.open_files import allow_open_files
+from evcharge.protocol.messages import is_id
 from evcharge.protocol.plain_text import one_line, printable
 from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
 from evcharge.running import (
@@ -51,6 +52,7 @@ from evcharge.running import (
     open_standard_streams,
     run_until_signal,
 )
+from evcharge.text_files import lines_of
 from evcharge.transport import tls
 from evcharge.transport.kafka import Publisher
 from evcharge.transport.kafka_settings import KafkaAccess, read_settings
@@ -603,14 +605,12 @@ def fleet(
 
 
 def _read_keys(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"the keys {path} cannot be read: {problem}") from None
     keys = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(path, "the keys"), 1):
         words = line.split()
-        if len(words) != 2:
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2 or not is_id(words[0]):
             raise UsageError(f"{path}, line {number}: expected 'CP_ID KEY'")
         keys[words[0]] = words[1]
     return keys
@@ -663,9 +663,9 @@ def driver(
     log = make_log("driver", log_level, events if command is None and file is None and is_full_screen() else None)
     show: Callable[[str], None] = (lambda text: None) if json else _say
 
-    async def act(driver: Driver, stop: asyncio.Event) -> Outcome | None:
-        if file is not None:
-            return await answers.charge_all(driver, answers.read_wishes(file), show)
+    async def act(driver: Driver, wishes: answers.Wishes, stop: asyncio.Event) -> Outcome | None:
+        if wishes:
+            return await answers.charge_all(driver, wishes, show)
         match command:
             case None:
                 await DriverCLI(driver, events).run(stop)
@@ -687,6 +687,7 @@ def driver(
         _check_driver_command(command, cp_id, file)
         if energy is not None:
             energy_wh_of(energy)
+        wishes = answers.read_wishes(file) if file is not None else []
         access = _kafka(kafka, kafka_config)
         link = DriverLink(
             access, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace, log)
@@ -694,7 +695,7 @@ def driver(
 
         async def work() -> int:
             async with link.opened([driver_id]):
-                outcome = await act(Driver(driver_id, link, key), stop)
+                outcome = await act(Driver(driver_id, link, key), wishes, stop)
             if outcome is None:
                 return 0
             _say(answers.as_json(outcome.data) if json else outcome.text)

@@ -20,6 +20,7 @@ import pytest
 import typer.main
 
 from evcharge import __version__, cli, options
+from evcharge.driver.answers import read_wishes
 from evcharge.errors import UsageError
 from evcharge.fleet import fleet_ids
 from evcharge.transport.tcp import Address
@@ -391,6 +392,7 @@ def test_no_number_is_taken_that_is_none(path: tuple[str, ...], flag: str) -> No
         (("driver", "D1", "charge", "CP001", "--energy", "-1"), "the energy in kWh must be a number from 0.001"),
         (("driver", "D1", "list", "--file", "x"), "--file is a command of its own"),
         (("fleet", "--count", "3", "--keys", "no-such-file"), "the keys no-such-file cannot be read"),
+        (("driver", "D1", "--file", "no-such-file"), "the charges no-such-file cannot be read"),
         (("cp", "remove", "CP001"), "there is no charge point CP001"),
         (("drivers", "remove", "D1"), "there is no driver D1"),
     ],
@@ -544,3 +546,20 @@ def test_each_database_has_its_own(run: Run) -> None:
     run("drivers", "add", "D2", "--db", "two.db")
     assert "D1" in run("drivers", "list", "--db", "one.db").out
     assert "D1" not in run("drivers", "list", "--db", "two.db").out
+
+
+def test_the_files_of_keys_and_charges_may_have_been_edited_on_windows(tmp_path: Path) -> None:
+    keys, charges = tmp_path / "keys.txt", tmp_path / "charges.txt"
+    keys.write_bytes(b"\xef\xbb\xbfCP001 first\r\n\r\n# comment\r\nCP002 second")
+    charges.write_bytes(b"\xef\xbb\xbfCP001 1\r\nCP002")
+    assert cli._read_keys(keys) == {"CP001": "first", "CP002": "second"}
+    assert read_wishes(charges) == [("CP001", 1000), ("CP002", None)]
+
+
+def test_a_line_of_keys_that_makes_no_sense_is_not_quoted(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    for line in ("s3cret", "CP001 s3cret more", "s3cret/ CP001"):
+        keys.write_text(f"CP001 key\n{line}\n")
+        with pytest.raises(UsageError) as refused:
+            cli._read_keys(keys)
+        assert str(refused.value) == f"{keys}, line 2: expected 'CP_ID KEY'"

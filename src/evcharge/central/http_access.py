@@ -61,7 +61,7 @@ class TokenCheck(AbstractAuthenticationMiddleware):
     """
 
     def __init__(self, app: ASGIApp, desk: Desk, wrong: WrongTokens, **settings: Any) -> None:
-        super().__init__(app, **settings)
+        super().__init__(app, exclude_http_methods=(), **settings)  # Litestar would let all OPTIONS through.
         self._desk = desk
         self._wrong = wrong
 

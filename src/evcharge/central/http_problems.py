@@ -35,6 +35,7 @@ STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
     EnvironmentFault: (503, "unavailable"),
 }
 IN_WORDS = {
+    "data: 'data'": "there is no body",
     f"matching regex {ID_REGEX!r}": "of 1 to 64 letters, digits or . _ : -",
     f"matching regex {PAGE_MARK_REGEX!r}": "that is the `next_before` of a page",
 }

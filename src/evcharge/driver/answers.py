@@ -22,12 +22,17 @@ from evcharge.protocol.messages import (
     is_id,
 )
 from evcharge.protocol.plain_text import one_line, printable_json
+from evcharge.text_files import lines_of
 
 HISTORY = 20
 PIPE_WIDTH = 120
 
 Draw = Callable[[Sequence[str], Iterable[Sequence[object]], str], str]
 """Makes a text of a head, rows, and what to say if there are none."""
+
+
+Wishes = list[tuple[str, int | None]]
+"""Where to charge, and how many Wh; None: until the battery is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +111,10 @@ async def charge_all(
     return Outcome(f"{len(data)} charges, {'all completed' if ok else 'not all completed'}", data, ok)
 
 
-def read_wishes(path: Path) -> list[tuple[str, int | None]]:
+def read_wishes(path: Path) -> Wishes:
     """The charges that a file asks for: a line each, `CP_ID [KWH]`; `#` begins a comment."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path} cannot be read: {problem}") from None
-    wishes: list[tuple[str, int | None]] = []
-    for number, line in enumerate(lines, 1):
+    wishes: Wishes = []
+    for number, line in enumerate(lines_of(path, "the charges"), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue

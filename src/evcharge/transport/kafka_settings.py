@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException
 
 from evcharge.errors import UsageError
+from evcharge.text_files import lines_of
 
 OURS = frozenset(
     {
@@ -63,13 +64,8 @@ class KafkaAccess:
 
 def read_settings(path: Path) -> dict[str, str]:
     """The settings in a file, a line each, `name=value`; raises `UsageError`, which quotes no value."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-        raise UsageError(f"the Kafka settings {path} cannot be read: {why}") from None
     settings: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(path, "the Kafka settings"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))

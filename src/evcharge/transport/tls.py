@@ -1,8 +1,11 @@
 """TLS for a link: contexts from PEM files, and one end of a connection, which never touches a socket."""
 
 import ssl
-from contextlib import suppress
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import cast
 
 from evcharge.errors import BadJson, TlsFailed, TlsRequired, TlsUnusable, UsageError
@@ -77,24 +80,25 @@ def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _trust(context: ssl.SSLContext, option: str, ca: Path) -> None:
-    _check_pem(option, ca, b"CERTIFICATE-----", "certificate")
     try:
-        context.load_verify_locations(ca)
+        with _pem(option, ca, b"CERTIFICATE-----", "certificate") as path:
+            context.load_verify_locations(path)
     except ssl.SSLError as problem:
         raise TlsUnusable(f"{option} {ca} holds no certificate that can be read: {_reason(problem)}") from None
 
 
 def _show(context: ssl.SSLContext, cert: Path, key: Path, options: str = "--tls") -> None:
-    _check_pem(f"{options}-cert", cert, b"CERTIFICATE-----", "certificate")
-    _check_pem(f"{options}-key", key, b"PRIVATE KEY-----", "private key")
-
     def no_password() -> str:  # without it, OpenSSL would ask the terminal
         raise TlsUnusable(
             f"{options}-key {key} is encrypted; give one without a passphrase, readable for us alone"
         )
 
     try:
-        context.load_cert_chain(cert, key, no_password)
+        with (
+            _pem(f"{options}-cert", cert, b"CERTIFICATE-----", "certificate") as cert_path,
+            _pem(f"{options}-key", key, b"PRIVATE KEY-----", "private key") as key_path,
+        ):
+            context.load_cert_chain(cert_path, key_path, no_password)
     except ssl.SSLError as problem:
         if problem.reason == "KEY_VALUES_MISMATCH":
             raise TlsUnusable(f"{options}-key {key} is not the key of {options}-cert {cert}") from None
@@ -103,13 +107,22 @@ def _show(context: ssl.SSLContext, cert: Path, key: Path, options: str = "--tls"
         ) from None
 
 
-def _check_pem(option: str, path: Path, mark: bytes, what: str) -> None:
+@contextmanager
+def _pem(option: str, path: Path, mark: bytes, what: str) -> Iterator[Path]:
+    """Where OpenSSL can read it: it would not know a first line that begins with a byte order mark."""
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise TlsUnusable(f"{option} {path} cannot be read: {problem.strerror}") from None
     if mark not in content:
         raise TlsUnusable(f"{option} {path} holds no {what} in PEM format")
+    if not content.startswith(BOM_UTF8):
+        yield path
+        return
+    with NamedTemporaryFile() as copy:  # readable for us alone
+        copy.write(content.removeprefix(BOM_UTF8))
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _reason(problem: ssl.SSLError) -> str:

@@ -196,6 +196,49 @@ def test_a_removed_token_waits_as_all_others_do(desk: Desk, registry: Registry) 
         assert statuses == [401] * 10 + [429]
 
 
+@pytest.mark.parametrize("where", ["/v1/totals", "/v1/charge-points/CP001/price", "/metrics", "/docs"])
+def test_without_a_token_even_to_ask_what_may_be_asked_is_refused(desk: Desk, where: str) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        response = client.options(where)
+        assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+        assert client.options(where, headers={"Authorization": "Bearer secret"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "body"),
+    [
+        ("PUT", "/v1/service", b'{"out_of_service": 1}'),
+        ("PUT", "/v1/charge-points/CP001/service", b'{"out_of_service": "true"}'),
+        ("PUT", "/v1/charge-points/CP001/service", b'{"out_of_service": null}'),
+        ("PUT", "/v1/charge-points/CP001/service", b""),
+        ("PUT", "/v1/charge-points/CP001/service", b'{"out_of_service": true'),
+        ("PUT", "/v1/charge-points/CP001/service", b'"\xff"'),
+        ("POST", "/v1/charge-points/CP001/start", b'{"driver_id": "ana", "energy_wh": "5000"}'),
+        ("POST", "/v1/charge-points/CP001/start", b'{"driver_id": "ana", "energy_wh": 5000.5}'),
+        ("PUT", "/v1/charge-points/CP001/price", b'{"price_per_kwh": true}'),
+        ("POST", "/v1/drivers", b"[" * 8000 + b"]" * 8000),
+        ("PUT", "/v1/service", b'{"out_of_service": ' + b'{"a":' * 2000 + b"1" + b"}" * 2001),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str | bytes) else "",
+)
+def test_a_body_that_is_not_as_described_is_refused_in_a_sentence(
+    desk: Desk, method: str, where: str, body: bytes
+) -> None:
+    log = CapturingLogger()
+    with TestClient(make_app(desk, no_metrics, structlog.wrap_logger(log, processors=[]))) as client:
+        response = client.request(method, where, content=body, headers={"Authorization": "Bearer secret"})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_field"), response.text
+    assert ("the body is " in response.json()["reason"]) or not body
+    assert not log.calls
+
+
+def test_a_body_from_an_edited_file_may_begin_with_a_byte_order_mark(desk: Desk) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        body = b'\xef\xbb\xbf{"driver_id": "ana"}\r\n'
+        response = client.post("/v1/drivers", content=body, headers={"Authorization": "Bearer secret"})
+    assert response.status_code == 201, response.text
+
+
 def test_the_page_has_all_that_is_described_and_runs_nothing(desk: Desk) -> None:
     with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
         headers = {"Authorization": "Bearer secret"}

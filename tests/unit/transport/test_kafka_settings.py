@@ -30,6 +30,11 @@ def test_a_line_each_with_comments_and_blanks(path: Path) -> None:
     assert read_settings(path) == {"sasl.username": "central", "sasl.password": f"a=b#{SECRET}"}
 
 
+def test_what_an_editor_on_windows_leaves_in_the_file_is_no_part_of_a_setting(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf# ours\r\nsasl.username=central\r\nsasl.password=s3cret")
+    assert read_settings(path) == {"sasl.username": "central", "sasl.password": SECRET}
+
+
 def test_the_settings_reach_the_client_and_win_over_our_wishes(path: Path) -> None:
     path.write_text("linger.ms=7\n")
     taken: list[dict[str, object]] = []
@@ -73,5 +78,5 @@ def test_a_file_that_is_not_there_or_no_text_is_named(path: Path) -> None:
     with pytest.raises(UsageError, match=f"the Kafka settings {path} cannot be read: No such file"):
         read_settings(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="it is not UTF-8"):
+    with pytest.raises(UsageError, match="it is UTF-16; save it as UTF-8"):
         read_settings(path)

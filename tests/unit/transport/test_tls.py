@@ -471,6 +471,17 @@ def test_files_that_cannot_be_used_are_one_sentence(authority: Authority, tmp_pa
         assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_and_windows_line_ends_harm_no_pem_file(authority: Authority, folder: Path) -> None:
+    edited = []
+    for path in (authority.pem, *authority.issue("edited", HOST)):
+        copy = folder / f"edited-{path.name}"
+        copy.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().rstrip().replace(b"\n", b"\r\n"))
+        edited.append(copy)
+    ca, cert, key = edited
+    assert server_context(cert, key, ca) is not None
+    assert client_context(ca, cert, key) is not None
+
+
 def test_every_reason_that_has_words_of_its_own_is_one_of_openssl() -> None:
     import _ssl
 
