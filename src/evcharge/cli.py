@@ -23,7 +23,7 @@ from evcharge.console.events import EventLog
 from evcharge.console.front import attended, beside, is_full_screen
 from evcharge.console.shell import energy_wh_of
 from evcharge.demo import Demo
-from evcharge.domain.battery import Battery
+from evcharge.domain.battery import LOSSES, Battery, Current, current_of
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor, Role
 from evcharge.domain.network import Policy
@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 OTHER_FILES = 512
 """Beside the connections of Monitors: database, Kafka, HTTP, and those that are just being turned away."""
+VEHICLE_W = {Current.AC: 11_000.0, Current.DC: 120_000.0}
+"""What a vehicle takes of which nothing else is said: three phases of 16 A; a peak of twice 60 kWh an hour."""
 FILES_OF_A_CHARGE_POINT = 8
 """In a fleet: three ends of connections, the Engine's port, its journal and lock."""
 
@@ -416,9 +418,21 @@ def _one_of(text: str, *choices: str) -> str:
     return text
 
 
-def _vehicle(battery_kwh: float, soc_percent: float, power_kw: float) -> Battery:
+def _vehicle(
+    battery_kwh: float,
+    soc_percent: float,
+    power_kw: float | None,
+    current: Current,
+    losses_percent: float | None,
+) -> Battery:
     capacity_wh = battery_kwh * 1000
-    return Battery(capacity_wh, capacity_wh * soc_percent / 100, power_kw * 1000)
+    return Battery(
+        capacity_wh,
+        capacity_wh * soc_percent / 100,
+        VEHICLE_W[current] if power_kw is None else power_kw * 1000,
+        current,
+        LOSSES[current] if losses_percent is None else losses_percent / 100,
+    )
 
 
 @app.command()
@@ -436,7 +450,9 @@ def engine(
     max_power: options.MaxPowerKw = 22.0,
     battery: options.BatteryKwh = 60.0,
     soc: options.SocPercent = 20.0,
-    vehicle_power: options.VehiclePowerKw = 11.0,
+    vehicle_power: options.VehiclePowerKw = None,
+    current: options.ChargingCurrent = None,
+    losses: options.LossesPercent = None,
     time_scale: options.TimeScale = 1.0,
     data_interval: options.ReadingInterval = 1.0,
     repeat_interval: Annotated[
@@ -463,7 +479,7 @@ def engine(
         journal=journal,
         charger=ChargerConfig(
             max_power_w=round(max_power * 1000),
-            vehicle=_vehicle(battery, soc, vehicle_power),
+            vehicle=_vehicle(battery, soc, vehicle_power, current or current_of(max_power * 1000), losses),
             time_scale=time_scale,
             reading_interval_s=data_interval,
             repeat_interval_s=repeat_interval,
@@ -554,7 +570,9 @@ def fleet(
     max_power: options.MaxPowerKw = 22.0,
     battery: options.BatteryKwh = 60.0,
     soc: options.SocPercent = 20.0,
-    vehicle_power: options.VehiclePowerKw = 11.0,
+    vehicle_power: options.VehiclePowerKw = None,
+    current: options.ChargingCurrent = None,
+    losses: options.LossesPercent = None,
     time_scale: options.TimeScale = 1.0,
     data_interval: options.ReadingInterval = 1.0,
     heartbeat_interval: options.HeartbeatInterval = 30.0,
@@ -576,7 +594,7 @@ def fleet(
             price_per_kwh=price,
             currency=currency,
             max_power_w=round(max_power * 1000),
-            vehicle=_vehicle(battery, soc, vehicle_power),
+            vehicle=_vehicle(battery, soc, vehicle_power, current or current_of(max_power * 1000), losses),
             time_scale=time_scale,
             keys=_read_keys(keys) if keys is not None else {},
             backoff=_backoff(reconnect_min, reconnect_max),

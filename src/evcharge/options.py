@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evcharge.domain.battery import Current
 from evcharge.protocol import messages
 from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
 from evcharge.transport.tcp import Address
@@ -129,7 +130,30 @@ SocPercent = Annotated[
     float, option("--soc", "The vehicle's state of charge when it comes, in percent.", min=0.0, max=100.0)
 ]
 VehiclePowerKw = Annotated[
-    float, option("--vehicle-power", "The most power that the vehicle takes, in kW.", min=0.1, max=2000.0)
+    float | None,
+    option(
+        "--vehicle-power",
+        "The most power that the vehicle takes, in kW; without it, 11 with AC, and with DC a peak of 120.",
+        min=0.1,
+        max=2000.0,
+    ),
+]
+ChargingCurrent = Annotated[
+    Current | None,
+    option(
+        "--current",
+        "What the charger gives, ac or dc; without it, dc if that is more than 43 kW.",
+        metavar="ac|dc",
+    ),
+]
+LossesPercent = Annotated[
+    float | None,
+    option(
+        "--losses",
+        "What is lost between meter and battery, in percent of the meter; without it, 10 with AC, 5 with DC.",
+        min=0.0,
+        max=90.0,
+    ),
 ]
 TimeScale = Annotated[
     float, option("--time-scale", "Simulated seconds that pass in a real one.", min=0.001, max=1e9)

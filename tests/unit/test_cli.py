@@ -42,6 +42,7 @@ OTHER = {
     "--energy": "7.5",
     "--http": "localhost:8081",
     "--role": "operator",
+    "--current": "dc",
 }
 
 

@@ -53,14 +53,15 @@ ROUNDING_WH = 1e-6
 
 @dataclass(slots=True)
 class Charge:
-    """The charge that runs, or waits for its vehicle until `plug_by_s`."""
+    """The charge that runs, or waits for its vehicle until `plug_by_s`; power flows `connecting_s` after that."""
 
     session_id: UUID
     driver_id: str
     target_wh: int | None
     started_at: datetime
     plug_by_s: float
-    stored_before_wh: float = 0.0
+    before: Battery | None = None
+    connecting_s: float = 0.0
     advanced_to_s: float = 0.0
     next_reading_s: float = math.inf
     seq: int = 0
@@ -152,9 +153,10 @@ class Charger:
         return [verdict, *self._begin(self.charge, now)]
 
     def _begin(self, charge: Charge, now: Instant) -> list[Message]:
-        """Let power flow from now on, if there is a vehicle to take it."""
+        """Let power flow as soon as it is connected, if there is a vehicle to take it."""
         if self.vehicle is not None:
-            charge.stored_before_wh = self.vehicle.stored_wh
+            charge.before = self.vehicle
+            charge.connecting_s = self.vehicle.connect_s
             charge.advanced_to_s = now.monotonic_s
             charge.next_reading_s = now.monotonic_s + self._config.reading_interval_s
         return [self._reading(charge, now), self.account(now)]
@@ -307,10 +309,12 @@ class Charger:
             return self._end(EndReason.NO_VEHICLE, now) if now.monotonic_s >= charge.plug_by_s else []
         passed_s = (now.monotonic_s - charge.advanced_to_s) * self._config.time_scale
         left_s = self._seconds_left(charge, vehicle)
-        vehicle = vehicle.charged(self._limit_w, max(0.0, min(passed_s, left_s)))
+        vehicle = vehicle.charged(self._limit_w, max(0.0, min(passed_s, left_s) - charge.connecting_s))
         self.vehicle = vehicle
+        charge.connecting_s = max(0.0, charge.connecting_s - passed_s)
         charge.advanced_to_s = now.monotonic_s
-        delivered_wh = vehicle.stored_wh - charge.stored_before_wh
+        assert charge.before is not None
+        delivered_wh = vehicle.taken_wh(charge.before)
         done = passed_s >= left_s
         charge.energy_wh = max(charge.energy_wh, int(delivered_wh + ROUNDING_WH))
         if done:
@@ -337,10 +341,10 @@ class Charger:
 
     def _seconds_left(self, charge: Charge, vehicle: Battery) -> float:
         """Simulated seconds until the target is reached, or the battery full."""
-        room_wh = vehicle.capacity_wh - vehicle.stored_wh
-        if charge.target_wh is not None:
-            room_wh = min(room_wh, charge.stored_before_wh + charge.target_wh - vehicle.stored_wh)
-        return vehicle.seconds_to(self._limit_w, max(0.0, room_wh))
+        left_wh = vehicle.room_wh
+        if charge.target_wh is not None and charge.before is not None:
+            left_wh = min(left_wh, charge.target_wh - vehicle.taken_wh(charge.before))
+        return charge.connecting_s + vehicle.seconds_to(self._limit_w, max(0.0, left_wh))
 
     def _end_after_advance(self, reason: EndReason, now: Instant) -> list[Message]:
         """End the charge now; by its own reason, should it have reached its end in this very moment."""
@@ -377,11 +381,16 @@ class Charger:
             driver_id=charge.driver_id,
             seq=charge.seq,
             energy_wh=charge.energy_wh,
-            power_w=round(self.vehicle.power_w(self._limit_w)) if self.vehicle is not None else 0,
+            power_w=round(self._power_w(charge)),
             soc_percent=self._soc_percent(),
         )
         charge.seq += 1
         return reading
+
+    def _power_w(self, charge: Charge) -> float:
+        if self.vehicle is None or charge.connecting_s > 0:
+            return 0.0
+        return self.vehicle.power_w(self._limit_w)
 
     def _soc_percent(self) -> float | None:
         return round(self.vehicle.soc_percent, 1) if self.vehicle is not None else None

@@ -1,13 +1,13 @@
 """EngineCLI: what one sees, and can do, at the charge point itself."""
 
 from collections import deque
+from dataclasses import replace
 
 from evcharge import clock
 from evcharge.console.drawing import Sample, counted, kwh
 from evcharge.console.events import EventLog
 from evcharge.console.front import Front
 from evcharge.console.shell import MAX_KWH, Command, Commands, energy_wh_of, no_more, number
-from evcharge.domain.battery import Battery
 from evcharge.domain.instant import Instant
 from evcharge.engine.panels import CURVE_S, EngineView, draw
 from evcharge.engine.service import Engine
@@ -125,6 +125,7 @@ class EngineCLI:
             readings=self._readings,
             commands=self._commands,
             unsettled=len(charger.unsettled),
+            connecting=charge is not None and charge.connecting_s > 0,
         )
 
     # What one can say to it
@@ -136,7 +137,8 @@ class EngineCLI:
         if view.plug_within_s is not None:
             charging = f"{view.driver_id} has {view.plug_within_s:.0f} s left to plug a vehicle in"
         elif view.session_id is not None:
-            charging = f"charging {view.energy_wh} Wh for {view.driver_id}"
+            how = "connecting" if view.connecting else f"charging {view.energy_wh} Wh"
+            charging = f"{how} for {view.driver_id}"
         return "; ".join(
             [
                 f"charge point {view.cp_id or 'unknown yet'}",
@@ -158,7 +160,9 @@ class EngineCLI:
         power_w = (
             number(words[2], "the power in kW", 0.1, MAX_KW) * 1000 if len(words) == 3 else before.max_power_w
         )
-        vehicle = Battery(capacity_wh, capacity_wh * soc_percent / 100, power_w)
+        vehicle = replace(
+            before, capacity_wh=capacity_wh, stored_wh=capacity_wh * soc_percent / 100, max_power_w=power_w
+        )
         self._engine.do(self._charger.plug_in(vehicle, clock.now()))
         return f"plugged in: {capacity_wh / 1000:g} kWh at {soc_percent:g} %, takes {power_w / 1000:g} kW"
 

@@ -56,11 +56,12 @@ class EngineView:
     readings: int
     commands: int
     unsettled: int
+    connecting: bool = False
 
     @property
     def most_w(self) -> float:
         """The most power that can flow here and now."""
-        return min(self.limit_w, self.vehicle.max_power_w) if self.vehicle is not None else self.limit_w
+        return min(self.limit_w, self.vehicle.most_w) if self.vehicle is not None else self.limit_w
 
     @property
     def state(self) -> tuple[str, str]:
@@ -70,7 +71,7 @@ class EngineView:
         if self.plug_within_s is not None:
             return f"waiting for a vehicle, {self.plug_within_s:.0f} s left to plug it in", "yellow"
         if self.session_id is not None:
-            return "CHARGING", STATUS_STYLES[Status.CHARGING]
+            return "CHARGING" + ", connecting" * self.connecting, STATUS_STYLES[Status.CHARGING]
         if self.has_monitor:
             return "ready", STATUS_STYLES[Status.ACTIVE]
         return "no Monitor is connected", "yellow"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from evcharge.domain.battery import Battery
+from evcharge.domain.battery import Battery, Current
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.engine.charger import Charger, ChargerConfig
@@ -299,15 +299,15 @@ def test_a_reading_comes_each_interval_with_growing_seq_and_energy() -> None:
     assert readings[-1].timestamp == bench.now.utc
 
 
-def test_the_state_of_charge_grows_with_the_energy() -> None:
+def test_the_state_of_charge_grows_with_the_energy_less_the_losses() -> None:
     bench = Bench(time_scale=3600)
     bench.start()
     (reading,) = of(bench.advance(1), ChargingData)
-    assert (reading.energy_wh, reading.soc_percent) == (11_000, 68.3)
+    assert (reading.energy_wh, reading.soc_percent) == (11_000, 66.5)  # 9,900 Wh of them are stored
 
 
 def test_the_power_falls_when_the_battery_is_nearly_full() -> None:
-    bench = Bench(Battery(60_000, 54_000, 11_000), time_scale=60)
+    bench = Bench(Battery(60_000, 54_000, 60_000), max_power_w=43_000, time_scale=60)
     bench.start()
     powers = [of(bench.advance(1), ChargingData)[0].power_w for _ in range(10)]
     assert powers == sorted(powers, reverse=True)
@@ -338,6 +338,41 @@ def test_no_reading_comes_without_a_charge() -> None:
     assert bench.charger.next_due_s() == math.inf
 
 
+# Direct current
+
+DC_CAR = Battery(60_000, 6_000, 120_000, Current.DC, losses=0.05)
+
+
+def test_a_direct_current_charge_is_48_seconds_without_power_and_then_has_0_73_of_the_peak() -> None:
+    bench = Bench(DC_CAR, max_power_w=150_000)
+    readings = of(bench.start(), ChargingData)
+    for _ in range(50):
+        readings += of(bench.advance(1), ChargingData)
+    assert [reading.power_w for reading in readings] == [0] * 48 + [87_600] * 3
+    assert [reading.energy_wh for reading in readings[48:]] == [0, 24, 48]
+
+
+def test_a_long_step_over_the_connecting_ends_where_short_ones_do() -> None:
+    at_once, stepwise = Bench(DC_CAR, max_power_w=150_000), Bench(DC_CAR, max_power_w=150_000)
+    for bench in (at_once, stepwise):
+        bench.start()
+    at_once.advance(600)
+    for _ in range(600):
+        stepwise.advance(1)
+    assert at_once.charger.vehicle is not None
+    assert stepwise.charger.vehicle is not None
+    assert at_once.charger.vehicle.stored_wh == pytest.approx(stepwise.charger.vehicle.stored_wh)
+    assert at_once.charger.left_s(at_once.now) == pytest.approx(stepwise.charger.left_s(stepwise.now))
+
+
+def test_the_time_left_counts_the_connecting() -> None:
+    bench = Bench(DC_CAR, max_power_w=150_000)
+    bench.start(8_760)
+    assert bench.charger.left_s(bench.now) == pytest.approx(48 + 360)
+    bench.advance(40)
+    assert bench.charger.left_s(bench.now) == pytest.approx(8 + 360)
+
+
 # The end by target
 
 
@@ -352,14 +387,21 @@ SCALES = st.sampled_from([1.0, 600.0, 200_000.0]) | st.sampled_from([0.37, 3.0, 
     starts_at_s=st.sampled_from([0.0, 1000.0, 1e6 + 1 / 3, 3e7 + 0.1]),
     readings=st.floats(0.5, 30),
     soc=st.floats(0, 0.6),
+    current=st.sampled_from(Current),
 )
-@example(target_wh=36_000, power_w=11_000, scale=200_000.0, starts_at_s=1000.0, readings=5.5, soc=0.2)
+@example(36_000, 11_000, 200_000.0, 1000.0, 5.5, 0.2, Current.AC)
 def test_a_charge_ends_at_exactly_its_target(
-    target_wh: int, power_w: float, scale: float, starts_at_s: float, readings: float, soc: float
+    target_wh: int,
+    power_w: float,
+    scale: float,
+    starts_at_s: float,
+    readings: float,
+    soc: float,
+    current: Current,
 ) -> None:
     capacity_wh = max(1000.0, target_wh / (1 - soc) * 1.01)
-    vehicle = Battery(capacity_wh, capacity_wh * soc, power_w)
-    takes_s = vehicle.seconds_to(power_w, target_wh) / scale
+    vehicle = Battery(capacity_wh, capacity_wh * soc, power_w, current)
+    takes_s = (vehicle.connect_s + vehicle.seconds_to(10**7, target_wh)) / scale
     bench = Bench(
         vehicle,
         max_power_w=10**7,
@@ -399,9 +441,9 @@ def test_a_clock_that_jumps_past_the_end_changes_nothing_of_the_target(
 
 def test_a_target_that_just_fits_is_reached() -> None:
     bench = Bench(Battery(60_000, 50_000, 11_000), time_scale=600)
-    bench.start(10_000)
+    bench.start(11_111)  # of which 10,000 are stored
     completion = the_completion(bench.turns())
-    assert (completion.energy_wh, completion.end_reason) == (10_000, EndReason.TARGET_REACHED)
+    assert (completion.energy_wh, completion.end_reason) == (11_111, EndReason.TARGET_REACHED)
     assert completion.soc_percent == 100.0
 
 
@@ -414,14 +456,14 @@ def test_a_target_that_just_fits_is_reached() -> None:
     soc=st.floats(0, 1),
     power_w=st.floats(100, 2_000_000),
     scale=SCALES,
-    target_wh=st.none() | st.integers(1_000_001, 10**9),
+    target_wh=st.none() | st.integers(1_200_000, 10**9),
     readings=st.floats(0.5, 20),
 )
 def test_a_charge_without_a_target_that_fits_ends_with_a_full_battery(
     capacity_wh: float, soc: float, power_w: float, scale: float, target_wh: int | None, readings: float
 ) -> None:
     vehicle = Battery(capacity_wh, capacity_wh * soc, power_w)
-    room_wh = vehicle.capacity_wh - vehicle.stored_wh
+    room_wh = vehicle.room_wh
     assume(room_wh > 1e-6)
     takes_s = vehicle.seconds_to(power_w, room_wh) / scale
     bench = Bench(vehicle, max_power_w=10**7, time_scale=scale, reading_interval_s=takes_s / readings)
@@ -574,7 +616,7 @@ def test_a_vehicle_that_was_plugged_in_stays() -> None:
     bench.plug_in(Battery(100_000, 20_000, 50_000))
     assert of(bench.start(10_000), ChargingData)[0].soc_percent == 20.0
     bench.turns()
-    assert of(bench.start(10_000, OTHER_SESSION), ChargingData)[0].soc_percent == 30.0
+    assert of(bench.start(10_000, OTHER_SESSION), ChargingData)[0].soc_percent == 29.0
 
 
 def test_no_vehicle_takes_the_place_of_one_that_charges() -> None:
@@ -669,7 +711,7 @@ def test_a_vehicle_that_comes_too_late_finds_the_charge_ended() -> None:
 def test_a_vehicle_that_is_there_already_charges_at_once_and_stays_until_it_is_unplugged() -> None:
     bench = Bench(manual_plug=True, time_scale=3600)
     bench.plug_in(Battery(100_000, 20_000, 50_000))
-    for session_id, soc_percent in ((SESSION, 20.0), (OTHER_SESSION, 30.0)):
+    for session_id, soc_percent in ((SESSION, 20.0), (OTHER_SESSION, 29.0)):
         (reading,) = of(bench.start(10_000, session_id), ChargingData)
         assert (reading.power_w, reading.soc_percent) == (22_000, soc_percent)
         assert the_completion(bench.turns()).energy_wh == 10_000

@@ -21,7 +21,7 @@ from evcharge.console.drawing import STATUS_STYLES
 from evcharge.console.events import EventLog
 from evcharge.console.front import Front
 from evcharge.console.screen import ConsoleScreen
-from evcharge.domain.battery import Battery
+from evcharge.domain.battery import Battery, Current
 from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason
 from evcharge.domain.status import Status
@@ -298,6 +298,19 @@ def test_another_vehicle_cannot_be_plugged_in_while_one_charges(run: Callable[..
     async def scene(bench: Bench) -> None:
         bench.start()
         assert await bench.says("plug 60 50") == "error: a vehicle is charging; unplug it first"
+
+    run(scene)
+
+
+def test_a_direct_current_charge_says_that_it_connects_before_power_flows(run: Callable[..., None]) -> None:
+    async def scene(bench: Bench) -> None:
+        vehicle = Battery(60_000, 6_000, 120_000, Current.DC)
+        bench.engine.do(bench.engine.charger.plug_in(vehicle, bench.now))
+        bench.start()
+        assert bench.view.state[0] == "CHARGING, connecting"
+        assert "; connecting for ana;" in await bench.says("status")
+        bench.passes(48)
+        assert bench.view.state[0] == "CHARGING"
 
     run(scene)
 
