@@ -697,7 +697,7 @@ def driver(
             case "status":
                 return await answers.status(driver)
             case "stop":
-                return await answers.stop(driver)
+                return await answers.stop_and_see(driver)
             case _:
                 return await answers.history(driver, limit)
 

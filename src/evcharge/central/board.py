@@ -46,6 +46,8 @@ def _charge_point(network: Network, cp: ChargePoint, now: Instant) -> ChargePoin
         price_per_kwh=cp.price_per_kwh,
         currency=cp.currency,
         price_by_operator=cp.price_by_operator,
+        own_price_per_kwh=cp.own_price_per_kwh,
+        own_currency=cp.own_currency,
         max_power_w=cp.max_power_w,
         faults=sorted(cp.faults),
         last_heard_at=now.utc_of(cp.last_heard_s) if cp.last_heard_s else None,

@@ -240,6 +240,8 @@ class AdminCLI:
             target = f" of {kwh(session.target_energy_wh)}" if session.target_energy_wh is not None else ""
             soc = f", battery {session.soc_percent:.0f} %" if session.soc_percent is not None else ""
             stopping = ", is being stopped" if session.stop_requested else ""
+            if session.stop_refused is not None:
+                stopping = f", does not stop: {session.stop_refused}"
             facts += [
                 ("session", f"{session.session_id}, {session.status}{stopping}"),
                 ("driver", session.driver_id),
@@ -304,6 +306,7 @@ class AdminCLI:
                 ("ended", _time(row.ended_at)),
                 ("energy", f"{kwh(row.energy_wh)} kWh x {row.price_per_kwh} = {row.cost} {row.currency}"),
                 ("receipt", f"revision {row.revision}" if row.revision else "none yet"),
+                *([("stop refused", row.stop_refused)] if row.stop_refused is not None else []),
             ]
         )
 
@@ -394,8 +397,10 @@ class AdminCLI:
         if len(words) not in (2, 3) or not is_id(words[0]):
             raise UsageError(usage)
         if words[1:] == ["own"]:
-            await self._desk.set_price(words[0], None)
-            return f"{words[0]} brings its own price when it registers next; until then it stays"
+            cp = await self._desk.set_price(words[0], None)
+            if cp.own_price_per_kwh is None:
+                return f"{words[0]} brings its own price when it registers next; until then it stays"
+            return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh again, its own price"
         currency = words[2] if len(words) == 3 else None
         if currency is not None and not fits(currency, Currency):
             raise UsageError(f"a currency is three capital letters such as EUR, not {currency!a}")

@@ -304,7 +304,7 @@ async def set_price(desk: TheDesk, cp_id: IdInPath, data: JSONBody[PriceOrder]) 
 
 @delete(
     "/charge-points/{cp_id:str}/price",
-    summary="Give the price back to the charge point, which brings it when it registers next",
+    summary="Give the price back to the charge point: what it has registered last holds at once",
     status_code=200,
     guards=OPERATORS,
     responses=problems(403, 404),

@@ -55,7 +55,6 @@ from evcharge.protocol.messages import (
     ChargeCompletionResponse,
     ChargingHistoryRequest,
     ChargingHistoryResponse,
-    ChargingStatusUpdate,
     Message,
     Undecodable,
 )
@@ -573,8 +572,8 @@ class Central:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for record in decisions.records:
             message = record.message
-            if isinstance(message, ChargingStatusUpdate) and message.in_reply_to is None:
-                self._keep_up_to_date(message)
+            if record.droppable:
+                self._keep_up_to_date(record.driver_id, message)
             else:
                 self._publish(record.driver_id, message, ticket)
         for letter in decisions.dead_letters:
@@ -610,9 +609,8 @@ class Central:
                 self._links[closing.connection].close(closing.error)
         self._take_note_of_handled(handled)
 
-    def _keep_up_to_date(self, update: ChargingStatusUpdate) -> None:
-        """The next one says more, so a driver can do without this one."""
-        if not self._publisher.publish_droppable(Topic.RESPONSES, update.driver_id, messages.encode(update)):
+    def _keep_up_to_date(self, driver_id: str, update: Message) -> None:
+        if not self._publisher.publish_droppable(Topic.RESPONSES, driver_id, messages.encode(update)):
             self.metrics.counts["status_update_dropped"] += 1
 
     def _publish(self, driver_id: str, message: Message, ticket: Ticket | None) -> None:

@@ -46,7 +46,7 @@ class SetService:
 
 @dataclass(frozen=True, slots=True)
 class SetPrice:
-    """The operator's price, which holds whatever the charge point registers; None gives it back its own."""
+    """The operator's price, which holds whatever the charge point registers; None: its own holds again."""
 
     cp_id: str
     price_per_kwh: Decimal | None

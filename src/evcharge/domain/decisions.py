@@ -151,6 +151,8 @@ class Record(msgspec.Struct, frozen=True):
 
     driver_id: str
     message: Message
+    droppable: bool = False
+    """Whether the next one of its kind says more, so that the driver can do without this one."""
 
 
 @dataclass(frozen=True, slots=True)

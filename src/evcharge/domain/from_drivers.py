@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.instant import Instant
-from evcharge.domain.replies import start_command, status_of, stop_command
+from evcharge.domain.replies import start_command, status_of
 from evcharge.domain.session import Session
 from evcharge.domain.status import Status
+from evcharge.domain.stopping import request_stop
 from evcharge.errors import (
     AuthenticationFailed,
     ChargePointBusy,
@@ -54,7 +55,7 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
     key = net.known.drivers.get(driver_id)
     if key is not None:
         if is_signed(record, key):
-            return _of_another(net, request)
+            return None
         if record.header(SIGNATURE_HEADER) is None:
             return AuthenticationFailed(
                 f"the record is not signed: {driver_id} has a key to sign it with (`evcharge driver --key`),"
@@ -62,7 +63,7 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
             )
         return AuthenticationFailed(f"the signature is not {driver_id}'s: its key, or what was signed, is another")
     if net.policy.open_registration:
-        return _of_another(net, request)
+        return None
     if driver_id in net.known.drivers:
         return AuthenticationFailed(
             f"{driver_id} was added without a key; its operator must remove {driver_id} and add it again"
@@ -70,14 +71,24 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
     return UnknownDriver(f"there is no driver {driver_id}")
 
 
-def _of_another(net: "Network", request: DriverRequest) -> WireError | None:
-    """Whether the `message_id` is that of another driver's request, whose answer is nobody else's business."""
+def check_id(net: "Network", request: ChargeRequest | StopChargingRequest) -> None:
+    """Raises `NotYours` if the `message_id` is that of another request, whose answer is nobody else's business."""
     answer = net.known.answers.get(request.message_id)
-    session = session_of_request(net, request) if isinstance(request, ChargeRequest) else None
-    owners = {getattr(answer, "driver_id", request.driver_id), session.driver_id if session else request.driver_id}
-    if owners == {request.driver_id}:
-        return None
-    return NotYours(f"the message_id {request.message_id} is that of another driver's request")
+    match request:
+        case ChargeRequest(driver_id=driver_id, cp_id=cp_id):
+            session = session_of_request(net, request)
+            fits = session is None or (session.driver_id, session.cp_id) == (driver_id, cp_id)
+            if isinstance(answer, ChargeRequestResponse):
+                fits = fits and (answer.driver_id, answer.cp_id) == (driver_id, cp_id)
+            else:
+                fits = fits and answer is None
+        case StopChargingRequest(driver_id=driver_id, session_id=session_id):
+            if isinstance(answer, StopChargingResponse):
+                fits = (answer.driver_id, answer.session_id) == (driver_id, session_id)
+            else:
+                fits = answer is None
+    if not fits:
+        raise NotYours(f"the message_id {request.message_id} is that of another request; give each its own")
 
 
 def on_charge_request(net: "Network", request: ChargeRequest, connection: int | None, now: Instant) -> None:
@@ -194,15 +205,6 @@ def on_stop_request(net: "Network", request: StopChargingRequest, connection: in
         reason=request_stop(net, session, now),
     )
     net.answer(request, answer, connection)
-
-
-def request_stop(net: "Network", session: Session, now: Instant) -> str | None:
-    """Have the session stopped; why that is not at once, or None."""
-    cp = net.charge_points[session.cp_id]
-    session.stop_requested = True
-    net.store(session)
-    net.command(cp, stop_command(session, now))
-    return None if cp.connection is not None else f"{cp.cp_id} is offline; it stops when it is back"
 
 
 def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: int | None, now: Instant) -> None:

@@ -3,6 +3,7 @@
 import math
 from bisect import insort
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import (
@@ -15,9 +16,10 @@ from evcharge.domain.decisions import (
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
 from evcharge.domain.instant import Instant
-from evcharge.domain.replies import start_command, stop_command
+from evcharge.domain.replies import start_command
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Event, Status
+from evcharge.domain.stopping import ask_to_stop, may_obey_now, obeyed, refused
 from evcharge.errors import (
     AuthenticationFailed,
     ConnectionReplaced,
@@ -113,6 +115,7 @@ def on_register(net: "Network", request: RegisterRequest, connection: int, now: 
         net.out.closings.append(Closing(cp.connection, replaced))
         net.connection_ended(cp.connection, str(replaced), now)
     cp.location = request.location
+    cp.own_price_per_kwh, cp.own_currency = request.price_per_kwh, request.currency
     if not cp.price_by_operator:
         cp.price_per_kwh = request.price_per_kwh
         cp.currency = request.currency
@@ -160,6 +163,8 @@ def on_status(net: "Network", update: StatusUpdate, connection: int, now: Instan
         cp.settling = False
         if session is not None:
             _settle(net, cp, session, update, now)
+    elif session is not None and session.stop_requested:
+        may_obey_now(net, session, now)
     if update.session_id is not None and update.session_id not in net.sessions:
         # It charges for a session that Central has closed: its completion will say what is still to be billed.
         net.command(
@@ -181,7 +186,7 @@ def _settle(net: "Network", cp: ChargePoint, session: Session, update: StatusUpd
         else:
             net.show_charging(session)
         if session.stop_requested:
-            net.command(cp, stop_command(session, now))
+            ask_to_stop(net, session, now)
     elif session.session_id in update.unsettled_session_ids:
         pass  # Its completion is on the way.
     elif session.status is SessionStatus.AUTHORISED and session.stop_requested:
@@ -220,12 +225,17 @@ def on_recovery(net: "Network", recovery: RecoveryNotification, connection: int,
         session = net.session_at.get(cp.cp_id)
         if session is not None and session.status is SessionStatus.CHARGING and not cp.settling:
             net.show_charging(session)  # The account that it goes on has come before.
+        if session is not None and session.stop_requested:
+            may_obey_now(net, session, now)
 
 
 def on_command_response(net: "Network", response: CommandResponse, connection: int, now: Instant) -> None:
-    session = net.sessions.get(response.session_id) if response.session_id is not None else None
+    if response.session_id is None:
+        return
+    session = net.sessions.get(response.session_id)
     if session is None:
-        return  # The session has ended in the meantime; its completion took the faster way.
+        _answered_after_the_end(net, response, response.session_id)
+        return
     if session.cp_id != response.cp_id:
         raise NotYours(f"the session {session.session_id} is at another charge point")
     if response.in_reply_to == derived_id(session.session_id, "start"):
@@ -240,6 +250,24 @@ def on_command_response(net: "Network", response: CommandResponse, connection: i
             net.end(session, reason, now.utc, now)
     elif not response.accepted and response.code == UnknownSession.code:
         net.end(session, EndReason.LOST_BY_CHARGE_POINT, now.utc, now)
+    elif response.in_reply_to == derived_id(session.session_id, "stop"):
+        if response.accepted:
+            obeyed(net, session)
+        else:
+            refused(net, session, response, now)
+
+
+def _answered_after_the_end(net: "Network", response: CommandResponse, session_id: UUID) -> None:
+    """As a rule the completion took the faster way. But what Central has closed may go on charging."""
+    is_stop = response.in_reply_to == derived_id(session_id, "stop")
+    if is_stop and not response.accepted and response.code != UnknownSession.code:
+        fields = {
+            "session_id": session_id,
+            "cp_id": response.cp_id,
+            "code": response.code,
+            "reason": response.reason,
+        }
+        net.out.notes.append(Note("stop_refused", fields, kind=("stop_refused", response.cp_id)))
 
 
 def on_error(net: "Network", error: ErrorResponse, connection: int, now: Instant) -> None:

@@ -6,9 +6,10 @@ from uuid import UUID
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import Actor, AuditEntry, Reread, SetPrice, SetService, StartCharge, StopCharge
 from evcharge.domain.decisions import Closing
-from evcharge.domain.from_drivers import authorise, charge_point, request_stop, session_of_request
+from evcharge.domain.from_drivers import authorise, charge_point, check_id, session_of_request
 from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
+from evcharge.domain.stopping import request_stop
 from evcharge.errors import AuthenticationFailed, NoOpenSession, NotYours
 
 if TYPE_CHECKING:
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 def on_start(net: "Network", command: StartCharge, actor: Actor, now: Instant) -> UUID:
     """The id of the session that begins."""
     request = command.request
+    check_id(net, request)
     already = session_of_request(net, request)
     if already is not None:
-        if (already.cp_id, already.driver_id) != (request.cp_id, request.driver_id):
-            raise NotYours(f"the request {request.message_id} was for a charge at {already.cp_id}")
         return already.session_id
+    if request.message_id in net.known.answers:
+        raise NotYours(
+            f"the driver's own request {request.message_id} was refused; give this one an id of its own"
+        )
     session_id = authorise(net, request, now).session_id
     after = {"driver_id": request.driver_id, "cp_id": request.cp_id, "energy_wh": request.energy_wh}
     net.audit(AuditEntry(actor, "start", str(session_id), None, after))
@@ -61,6 +65,8 @@ def on_set_price(net: "Network", command: SetPrice, actor: Actor, now: Instant) 
     price_per_kwh, currency = cp.price_per_kwh, cp.currency
     if command.price_per_kwh is not None:
         price_per_kwh, currency = command.price_per_kwh, command.currency or currency
+    elif cp.own_price_per_kwh is not None:
+        price_per_kwh, currency = cp.own_price_per_kwh, cp.own_currency or currency
     wanted = (price_per_kwh, currency, command.price_per_kwh is not None)
     if wanted == (cp.price_per_kwh, cp.currency, cp.price_by_operator):
         return

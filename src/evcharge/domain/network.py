@@ -44,12 +44,13 @@ from evcharge.domain.decisions import (
     ended_as,
 )
 from evcharge.domain.faults import CONNECTION_LOST
-from evcharge.domain.from_drivers import impostor
+from evcharge.domain.from_drivers import check_id, impostor
 from evcharge.domain.instant import Instant
 from evcharge.domain.replies import receipt_of, refusal_of, status_of, stop_command
 from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES, OPERATOR_ROUTES, Routes
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Event, Status
+from evcharge.domain.stopping import AskedToStop, look_at_stop
 from evcharge.errors import (
     AuthenticationFailed,
     InternalError,
@@ -102,6 +103,7 @@ class Timer(Enum):
     START = auto()
     SESSIONS = auto()
     UPDATES = auto()
+    STOP = auto()
 
 
 def _is_for_a_person(error: WireError, message: Message) -> bool:
@@ -128,6 +130,8 @@ class Network:
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
         self.session_numbers = count(sessions_before + 1)
+        self.stops: dict[UUID, AskedToStop] = {}
+        """Of open sessions, until the charge point has obeyed."""
         self.cp_ids = sorted(self.charge_points)
         self.came: dict[int, MonitorCame] = {}
         self.guesses = Guesses()
@@ -310,7 +314,9 @@ class Network:
         kind = (error.code, self.admitted.get(connection)) if from_cp and connection is not None else None
         if not isinstance(error, TooManyFailures):  # Told when the wait began.
             self.out.notes.append(Note("refused", fields, kind))
-        if isinstance(message, ChargeRequest | StopChargingRequest) and not isinstance(error, UnexpectedType):
+        # What is not the sender's may be under the id of another's request, which must keep its own answer.
+        forgotten = isinstance(error, UnexpectedType | NotYours)
+        if isinstance(message, ChargeRequest | StopChargingRequest) and not forgotten:
             self.answer(message, reply, connection)
         elif connection is not None:
             self.out.frames.append(Frame(connection, reply))
@@ -343,6 +349,8 @@ class Network:
         self.reply(answer, connection, request.driver_id)
 
     def repeated(self, request: ChargeRequest | StopChargingRequest, connection: int | None) -> bool:
+        """Whether it has been answered before, as it is again; raises `NotYours` if it was another request."""
+        check_id(self, request)
         answer = self.known.answers.get(request.message_id)
         if answer is None:
             return False
@@ -397,6 +405,9 @@ class Network:
         self.moved[session.cp_id] = session
         self.note("session_started", session_id=session.session_id, cp_id=session.cp_id)
 
+    def look_at_stop_when(self, session: Session, at_s: float) -> None:
+        self._set_deadline(at_s, Timer.STOP, session.session_id)
+
     def show_charging(self, session: Session) -> None:
         cp = self.charge_points[session.cp_id]
         if cp.status is Status.ACTIVE:
@@ -413,6 +424,7 @@ class Network:
         del self.sessions[session.session_id]
         del self.session_at[session.cp_id]
         del self.session_of[session.driver_id]
+        self.stops.pop(session.session_id, None)
         self.known.sessions[session.session_id] = session
         self.count(ended_as(session.status))
         self.count(BILLED_WH, session.energy_wh)
@@ -466,7 +478,7 @@ class Network:
         self._untold.pop(session.cp_id, None)
         if session.is_open:  # Else the receipt tells more.
             session.told_s = now.monotonic_s
-            self.out.records.append(Record(session.driver_id, status_of(session, None, now)))
+            self.out.records.append(Record(session.driver_id, status_of(session, None, now), droppable=True))
 
     def _tell_driver_soon(self, session: Session) -> None:
         """Where readings come faster than anybody reads them: after a time without Kafka, say."""
@@ -523,6 +535,8 @@ class Network:
                     self._check_sessions(now)
                 case Timer.UPDATES, _:
                     self._tell_untold(now)
+                case Timer.STOP, UUID():
+                    look_at_stop(self, key, now)
 
     def _check_registration(self, connection: int) -> None:
         if connection in self.unregistered:

@@ -70,7 +70,14 @@ def status_of(session: Session, in_reply_to: UUID | None, now: Instant) -> Charg
         target_energy_wh=session.target_energy_wh,
         soc_percent=session.soc_percent,
         started_at=session.started_at,
+        notice=_notice_of(session),
     )
+
+
+def _notice_of(session: Session) -> str | None:
+    if session.stop_refused is None:
+        return None
+    return messages.shown(f"{session.cp_id} does not stop: {session.stop_refused}")
 
 
 def receipt_of(session: Session, in_reply_to: UUID | None, now: Instant) -> ChargeCompletionResponse:

@@ -1,7 +1,9 @@
 """What a driver can ask for, once, as text for people or as JSON for scripts."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from evcharge.protocol.plain_text import one_line, printable_json
 from evcharge.text_files import lines_of
 
 HISTORY = 20
+STOP_PATIENCE_S = 6.0
+"""A little more than Central's own, after which it says that the charge point has not answered."""
 PIPE_WIDTH = 120
 
 Draw = Callable[[Sequence[str], Iterable[Sequence[object]], str], str]
@@ -60,6 +64,22 @@ async def status(driver: Driver) -> Outcome:
 async def stop(driver: Driver) -> Outcome:
     answer = await driver.stop()
     return Outcome(answer.reason or f"stopping at {answer.cp_id}", answer)
+
+
+async def stop_and_see(driver: Driver, patience_s: float = STOP_PATIENCE_S) -> Outcome:
+    """Stop, and wait for what the charge point makes of it; not ok if it does not stop."""
+    answer = await driver.stop()
+    stopping = Outcome(answer.reason or f"stopping at {answer.cp_id}", answer)
+    if answer.reason is not None:
+        return stopping
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            async for message in driver.follow(answer.session_id):
+                if isinstance(message, ChargeCompletionResponse):
+                    return Outcome(f"{stopping.text}\n{receipt(message)}", answer)
+                if message.notice is not None:
+                    return Outcome(message.notice, message, ok=False)
+    return stopping
 
 
 async def history(driver: Driver, limit: int = HISTORY) -> Outcome:
@@ -139,9 +159,10 @@ def as_json(data: Any) -> str:
 def progress(update: ChargingStatusUpdate) -> str:
     soc = f", battery {update.soc_percent:.0f} %" if update.soc_percent is not None else ""
     target = f" of {update.target_energy_wh / 1000:.3f}" if update.target_energy_wh is not None else ""
+    notice = f"; {update.notice}" if update.notice is not None else ""
     return (
         f"{update.cp_id}: {update.status}, {update.energy_wh / 1000:.3f}{target} kWh"
-        f" at {update.power_w / 1000:.1f} kW{soc}, {update.cost} {update.currency}"
+        f" at {update.power_w / 1000:.1f} kW{soc}, {update.cost} {update.currency}{notice}"
     )
 
 

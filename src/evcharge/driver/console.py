@@ -99,6 +99,8 @@ class DriverCLI:
             # It ran before anybody listened here, if an answer says so, or an update overtakes the first answer.
             old = update.in_reply_to is not None or not (self._greeted or update.session_id in self._asked_here)
             self._events.tell(("still charging: " if old else "") + answers.progress(update))
+        elif update.notice not in (None, before.notice):
+            self._events.tell(f"warning: {update.notice}")
 
     def _ended(self, receipt: ChargeCompletionResponse) -> None:
         if self._running is not None and self._running.session_id == receipt.session_id:

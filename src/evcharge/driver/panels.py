@@ -94,6 +94,7 @@ def _charge(view: DriverView, width: int) -> list[RenderableType]:
             f"  {kw(update.power_w)} kW",
             f"  battery {update.soc_percent:.0f} %" if update.soc_percent is not None else "",
             f"  {duration(left)} left" if left is not None else "",
+            (f"  {update.notice}" if update.notice is not None else "", "yellow"),
         ),
         Text.assemble(bar(fraction, max(4, width - len(figures))), figures, no_wrap=True, overflow="crop"),
     ]

@@ -294,7 +294,10 @@ class ChargingStatusRequest(DriverRequest, frozen=True, kw_only=True, tag="charg
 
 
 class ChargingStatusUpdate(Reply, frozen=True, kw_only=True, tag="charging_status_update"):
-    """How a driver's charge stands; sent at each change, and as the answer to `charging_status_request`."""
+    """How a driver's charge stands; sent at each change, and as the answer to `charging_status_request`.
+
+    `notice` is for the driver to read: that the charge point does not stop, say.
+    """
 
     driver_id: Id
     cp_id: Id
@@ -307,6 +310,7 @@ class ChargingStatusUpdate(Reply, frozen=True, kw_only=True, tag="charging_statu
     target_energy_wh: EnergyWh | None = None
     soc_percent: SocPercent | None = None
     started_at: Utc | None = None
+    notice: Text | None = None
 
     def __post_init__(self) -> None:
         check_time("timestamp", self.timestamp)

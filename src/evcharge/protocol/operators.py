@@ -38,6 +38,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class OpenSession(Shape, frozen=True, kw_only=True):
+    """`stop_refused` says why the charge point has not stopped, though it was told to."""
+
     session_id: UUID
     driver_id: Id
     status: SessionStatus
@@ -49,10 +51,14 @@ class OpenSession(Shape, frozen=True, kw_only=True):
     target_energy_wh: int | None
     soc_percent: float | None
     stop_requested: bool
+    stop_refused: str | None = None
 
 
 class ChargePointNow(Shape, frozen=True, kw_only=True):
-    """A charge point and the session that is open at it; `available` if a charge can start now."""
+    """A charge point and the session that is open at it; `available` if a charge can start now.
+
+    `own_price_per_kwh` is what its Monitor has registered last, whatever price holds.
+    """
 
     cp_id: Id
     location: str
@@ -63,6 +69,8 @@ class ChargePointNow(Shape, frozen=True, kw_only=True):
     price_per_kwh: Decimal
     currency: Currency
     price_by_operator: bool
+    own_price_per_kwh: Decimal | None = None
+    own_currency: Currency | None = None
     max_power_w: int
     faults: list[str]
     last_heard_at: datetime | None
@@ -111,6 +119,7 @@ class SessionRow(Shape, frozen=True, kw_only=True):
     cost: Decimal
     currency: Currency
     revision: int
+    stop_refused: str | None = None
 
 
 class SessionPage(Shape, frozen=True, kw_only=True):

@@ -164,7 +164,7 @@ def test_the_id_of_one_charge_starts_no_other() -> None:
     for other in (msgspec.structs.replace(request, cp_id="CP2"), msgspec.structs.replace(request, driver_id="D2")):
         refusal = office.refused(StartCharge(other))
         assert isinstance(refusal, NotYours)
-        assert str(refusal) == f"the request {request.message_id} was for a charge at CP1"
+        assert str(request.message_id) in str(refusal)
 
 
 def test_the_same_start_twice_in_one_batch_starts_one_charge() -> None:
@@ -357,16 +357,26 @@ def test_a_price_without_a_currency_keeps_the_one_that_there_is() -> None:
     assert office.price_of() == (Decimal("0.70"), "CHF", True)
 
 
-def test_a_charge_point_that_is_given_its_price_back_brings_it_when_it_registers_next() -> None:
+def test_a_price_that_is_given_back_comes_back_at_once() -> None:
     office = Office()
-    office.settled()
+    connection = office.settled()
     office.obey(price("0.60", "CHF"))
+    office.say(connection, office.registration("CP1", price_per_kwh=Decimal("0.30")))
+    assert office.price_of() == (Decimal("0.60"), "CHF", True)
+    office.restart()
     _, decisions = office.obey(price(None))
     assert only(decisions.audit).after == {
-        "price_per_kwh": "0.60",
-        "currency": "CHF",
+        "price_per_kwh": "0.30",
+        "currency": "EUR",
         "price_by_operator": False,
     }
+    assert office.price_of() == (Decimal("0.30"), "EUR", False)
+
+
+def test_a_price_that_no_monitor_has_told_comes_back_when_it_registers_next() -> None:
+    office = Office()  # As an older database has it.
+    office.obey(price("0.60", "CHF"))
+    office.obey(price(None))
     assert office.price_of() == (Decimal("0.60"), "CHF", False)
     office.settled()
     assert office.price_of() == (PRICE, "EUR", False)
