@@ -44,7 +44,10 @@ from evcharge.monitor.service import Monitor
 from evcharge.open_files import allow_open_files
 from evcharge.protocol.messages import is_id
 from evcharge.protocol.plain_text import one_line, printable
-from evcharge.replay import Replay, ReplayConfig, progress_bar, read_rows, report, text_of
+from evcharge.replay.plan import plan_of
+from evcharge.replay.report import announcement, report, text_of
+from evcharge.replay.rows import read_sessions
+from evcharge.replay.run import Replay, ReplayConfig, progress_bar
 from evcharge.running import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -815,6 +818,9 @@ def replay(
     limit: Annotated[
         int | None, options.option("--limit", "Only the first so many rows.", min=1, max=10**9)
     ] = None,
+    strict: Annotated[
+        bool, options.option("--strict", "Exit code 1 also if a row was skipped; all others are replayed.")
+    ] = False,
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
     central: Annotated[
@@ -834,10 +840,14 @@ def replay(
     log = make_log("replay", log_level)
 
     async def program(stop: asyncio.Event) -> int:
-        rows, skipped = read_rows(file, limit)
+        sessions = read_sessions(file, limit)
+        rows, skipped = sessions.rows, sessions.skipped
         if not rows:
             first = f": line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
-            raise UsageError(f"{file} has no session that makes sense{first}")
+            more = f"; and {len(skipped) - 1:,} more lines" if len(skipped) > 1 else ""
+            raise UsageError(f"{file} has no session that makes sense{first}{more}")
+        plan = plan_of(rows, speed)
+        _say(announcement(file, sessions, plan, speed), err=json)
         with (
             tempfile.TemporaryDirectory(prefix="evcharge-replay-") as folder,
             progress_bar(len(rows), json) as advance,
@@ -851,14 +861,24 @@ def replay(
             )
             replay = Replay(rows, config, log, _trace(trace, log), advance)
 
+            def tell(interrupted: bool) -> dict[str, Any]:
+                figures = report(sessions, plan, replay.tally, replay.wall_s, interrupted=interrupted)
+                _say(answers.as_json(figures) if json else text_of(figures))
+                return figures
+
             async def work() -> int:
                 await replay.run()
                 return 0
 
-            await _until(stop, work())
-        figures = report(rows, skipped, replay.tally, replay.wall_s)
-        _say(answers.as_json(figures) if json else text_of(figures))
-        return EXIT_FAILED if figures["differences"] or figures["failed"] else 0
+            try:
+                await _until(stop, work())
+            except EvchargeError:
+                if replay.tally.begun:
+                    tell(interrupted=True)
+                raise
+        figures = tell(interrupted=stop.is_set())
+        failed = figures["differences"] or figures["failed"] or (strict and skipped)
+        return EXIT_FAILED if failed else 0
 
     _run(program)
 

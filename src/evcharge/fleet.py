@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +31,8 @@ class FleetConfig:
     max_power_w: int
     vehicle: Battery
     time_scale: float
+    powers_w: Mapping[str, int] = field(default_factory=dict)
+    """Of the charge points that have another `max_power_w`."""
     keys: dict[str, str] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
     reading_interval_s: float = 1.0
@@ -55,16 +57,23 @@ class Fleet:
         self._log = log
         self._trace = trace
         self._attention = Attention()
+        self.engines = {
+            cp_id: Engine(self._engine_config(cp_id), kafka, log.bind(cp_id=cp_id, part="engine"), trace)
+            for cp_id in cp_ids
+        }
+
+    def _engine_config(self, cp_id: str) -> EngineConfig:
+        config = self._config
         charger = ChargerConfig(
-            max_power_w=config.max_power_w,
+            max_power_w=self._max_power_w(cp_id),
             vehicle=config.vehicle,
             time_scale=config.time_scale,
             reading_interval_s=config.reading_interval_s,
         )
-        engine_config = EngineConfig(host="127.0.0.1", port=0, journal=config.journal, charger=charger)
-        self.engines = {
-            cp_id: Engine(engine_config, kafka, log.bind(cp_id=cp_id, part="engine"), trace) for cp_id in cp_ids
-        }
+        return EngineConfig(host="127.0.0.1", port=0, journal=config.journal, charger=charger)
+
+    def _max_power_w(self, cp_id: str) -> int:
+        return self._config.powers_w.get(cp_id, self._config.max_power_w)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; raises what the first charge point that fails raises."""
@@ -90,7 +99,7 @@ class Fleet:
                     location=cp_id,
                     price_per_kwh=config.price_per_kwh,
                     currency=config.currency,
-                    max_power_w=config.max_power_w,
+                    max_power_w=self._max_power_w(cp_id),
                     heartbeat_interval_s=config.heartbeat_interval_s,
                     health_interval_s=config.health_interval_s,
                     health_timeout_s=config.health_timeout_s,

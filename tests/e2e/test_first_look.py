@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,6 +97,57 @@ def test_a_replay_bills_each_row_to_the_wh_and_names_those_that_make_no_sense(wo
     assert figures["file_wh"] == figures["billed_wh"] == expected_wh
     assert [skip["line"] for skip in figures["skipped"]] == [62, 63, 64, 65, 66, 67, 68]
     assert 0 < figures["request_p50_ms"] <= figures["request_p99_ms"]
+
+
+def test_one_row_of_100_megawatts_is_skipped_with_its_reason_and_the_others_are_done(world: World) -> None:
+    """And a file out of order is sorted, and all of that is said before it starts; see the exit codes, too."""
+    (world.folder / "sessions.csv").write_bytes(
+        b"\xef\xbb\xbfsession_id,charge_point_id,driver_id,plugged_in_at,charging_seconds,energy_kwh\r\n"
+        b"S-1,CP001,ana,2026-11-20T08:10:00+01:00,3600,7.4\r\n"
+        b"S-2,CP002,bo,2026-11-20T08:05:00+01:00,1,28\r\n"
+        b"S-3,CP003,cy,2026-11-20T08:00:00+01:00,5400,11.25"
+    )
+    replay = world.start("replay", "replay", "sessions.csv", "--strict", "--kafka", world.kafka)
+    assert replay.wait(90) == 1, replay.log  # by --strict alone
+    lines = replay.output.splitlines()
+    assert lines[0] == "sessions.csv: 2 sessions from 2026-11-20 07:00 to 2026-11-20 07:10 UTC (0.0 days)"
+    assert lines[1] == "at 2 charge points by 2 drivers, 18.650 kWh"
+    assert lines[2] == "expected   at least 0:00:00 at 200,000 times the speed"
+    assert lines[3] == "order      sorted by plugged_in_at, as line 4 is earlier than one before it"
+    assert lines[4] == "line 3 skipped: 28 kWh in 1 s are 100,800 kW; is energy_kwh in Wh?"
+    assert lines[5] == "sessions   2 done, 0 failed, 1 rows skipped"
+    assert lines[6] == "energy     18650 Wh in the file, 18650 Wh billed: equal, row by row"
+
+
+def test_an_interrupted_replay_says_its_true_time_and_what_is_unfinished(world: World) -> None:
+    sessions_file(
+        world.folder / "sessions.csv",
+        [
+            f"S-{n},PORT-{n},D-{n},2011-07-29T{8 + 4 * n:02}:00:00-07:00,9000,{seconds},1.5,Level 2,,37.4,-122.1"
+            for n, seconds in enumerate((60, 86_400, 60))
+        ],
+    )
+    # The second begins 4 s after the first and lasts for 24 s, the third after 8.
+    replay = world.start(
+        "replay",
+        *("replay", "sessions.csv", "--speed", "3600", "--kafka", world.kafka, "--json", "--trace", "trace"),
+    )
+
+    def under_way() -> bool:
+        trace = world.folder / "trace"
+        return trace.exists() and bool(
+            re.search(r"charge_request_response.*D-1|D-1.*charge_request_response", trace.read_text())
+        )
+
+    eventually(under_way, "the second is under way", 60)
+    replay.signal(signal.SIGINT)
+    assert replay.wait(30) == 130, replay.log
+    figures = json.loads(replay.output)
+    assert figures["interrupted"] is True
+    assert (figures["done"], figures["failed"], figures["not_begun"]) == (1, 0, 1)
+    assert figures["under_way"] == [{"line": 3, "session_id": "S-1"}]
+    assert figures["differences"] == []
+    assert 3.9 < figures["wall_s"] < 24
 
 
 def test_a_replay_goes_through_a_central_that_runs_and_never_beside_it(world: World) -> None:

@@ -33,7 +33,9 @@ from evcharge.errors import UnknownChargePoint
 from evcharge.logs import make_log
 from evcharge.protocol.messages import CpInfo
 from evcharge.protocol.operators import ChargePointNow
-from evcharge.replay import Row, Tally, report, text_of
+from evcharge.replay.plan import plan_of
+from evcharge.replay.report import Tally, announcement, report, text_of
+from evcharge.replay.rows import Row, Sessions, Skipped
 from evcharge.storage.store import Store
 from evcharge.transport.trace import Trace
 
@@ -153,7 +155,9 @@ def replay(folder: Path) -> None:
     tally = Tally()
     tally.failures["S-1"] = HOSTILE
     row = Row(2, "S-1", "CP001", "ana", NOW, 3600, 7400)
-    cli._say(text_of(report([row], [], tally, 1.0)))
+    sessions, plan = Sessions([row], [Skipped(3, HOSTILE)], None), plan_of([row], 1.0)
+    cli._say(announcement(folder / "sessions.csv", sessions, plan, 1.0))
+    cli._say(text_of(report(sessions, plan, tally, 1.0)))
 
 
 def trace(folder: Path) -> None:
