@@ -9,6 +9,7 @@
     │   ├── DatabaseUnusable
     │   ├── KafkaUnusable
     │   └── TlsUnusable
+    ├── StillOpen                  what an operator wants to settle has not ended
     ├── NotDecided                 an operator's command waits for a worker that is held up
     ├── IllegalTransition          a bug of ours: raised, and nothing has changed
     └── WireError                  told to the peer as an `error_response`, or as the code of a refusal
@@ -86,6 +87,10 @@ class KafkaUnusable(EnvironmentFault):
 
 class TlsUnusable(EnvironmentFault):
     """A certificate or key file cannot be read, or is not what it should be."""
+
+
+class StillOpen(EvchargeError):
+    """A session that has not ended cannot be settled."""
 
 
 class NotDecided(EvchargeError):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from evcharge.protocol.messages import ChargeRequest
@@ -53,6 +53,35 @@ class SetPrice:
     currency: str | None
 
 
+Bill = int | Literal["all", "nothing"]
+"""So many Wh in all, or all that is claimed, or nothing of it, which leaves what was billed before."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """End an open session at once with what was metered: its charge point is gone."""
+
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The verdict on what was set aside under this number; `remark` says why."""
+
+    number: int
+    bill: Bill
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """The verdict on a session that has ended, and on all that was set aside of it."""
+
+    session_id: UUID
+    bill: Bill
+    remark: str
+
+
 @dataclass(frozen=True, slots=True)
 class Reread:
     """The database's entry of this charge point has been added or removed: act on it."""
@@ -60,7 +89,7 @@ class Reread:
     cp_id: str
 
 
-Command = StartCharge | StopCharge | SetService | SetPrice | Reread
+Command = StartCharge | StopCharge | CloseSession | Settle | Correct | SetService | SetPrice | Reread
 
 
 @dataclass(frozen=True, slots=True)

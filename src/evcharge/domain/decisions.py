@@ -10,6 +10,7 @@ import msgspec
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import Actor, AuditEntry, Command
 from evcharge.domain.session import Session, SessionStatus
+from evcharge.domain.set_aside import SetAside, Settlement
 from evcharge.errors import WireError
 from evcharge.protocol.messages import ChargingHistoryRequest, Message
 from evcharge.protocol.records import Received
@@ -80,6 +81,12 @@ class Wanted:
     sessions: set[UUID] = field(default_factory=set)
     charge_points: set[str] = field(default_factory=set)
     drivers: set[str] = field(default_factory=set)
+    set_aside: set[UUID] = field(default_factory=set)
+    """By the ids of their sessions."""
+    set_aside_as: set[int] = field(default_factory=set)
+    """By their numbers, with their sessions."""
+    orphans: set[str] = field(default_factory=set)
+    """The charge points of which to know how many orphans wait."""
 
 
 @dataclass(slots=True)
@@ -92,6 +99,10 @@ class Known:
     drivers: dict[str, str | None] = field(default_factory=dict)
     """By their ids, with their keys; None has who was admitted without one."""
     removed_drivers: set[str] = field(default_factory=set)
+    set_aside: dict[UUID, list[SetAside]] = field(default_factory=dict)
+    """Of a session all that was ever set aside."""
+    set_aside_as: dict[int, SetAside] = field(default_factory=dict)
+    orphans: dict[str, int] = field(default_factory=dict)
 
 
 # Out
@@ -196,6 +207,8 @@ class Decisions:
     faults: list[FaultOpened | FaultCleared] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     receipts_sent: list[tuple[UUID, int]] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    settlements: list[Settlement] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -218,5 +231,7 @@ class Decisions:
             or self.faults
             or self.answers
             or self.receipts_sent
+            or self.set_aside
+            or self.settlements
             or self.audit
         )

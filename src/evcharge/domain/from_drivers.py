@@ -130,6 +130,8 @@ def authorise(net: "Network", request: ChargeRequest, now: Instant) -> Session:
         price_per_kwh=cp.price_per_kwh,
         currency=cp.currency,
         requested_at=now.utc,
+        limit_w=cp.max_power_w,
+        limit_since=now.utc,
     )
     net.keep(session, now)
     net.store(session)

@@ -5,6 +5,7 @@ from bisect import insort
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from evcharge.domain import plausibility
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import (
     Closing,
@@ -120,6 +121,10 @@ def on_register(net: "Network", request: RegisterRequest, connection: int, now: 
         cp.price_per_kwh = request.price_per_kwh
         cp.currency = request.currency
     cp.max_power_w = request.max_power_w
+    session = net.session_at.get(cp.cp_id)
+    if session is not None and session.limit_w != cp.max_power_w:
+        plausibility.change_limit(session, cp.max_power_w, now)
+        net.store(session)
     net.store_charge_point(cp)
     if cp.connection is None:
         cp.connection = connection

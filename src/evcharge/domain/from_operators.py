@@ -4,11 +4,22 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from evcharge.domain.charge_point import ChargePoint
-from evcharge.domain.commands import Actor, AuditEntry, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.commands import (
+    Actor,
+    AuditEntry,
+    CloseSession,
+    Reread,
+    SetPrice,
+    SetService,
+    StartCharge,
+    StopCharge,
+)
 from evcharge.domain.decisions import Closing
 from evcharge.domain.from_drivers import authorise, charge_point, check_id, session_of_request
 from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
+from evcharge.domain.replies import stop_command
+from evcharge.domain.session import EndReason
 from evcharge.domain.stopping import request_stop
 from evcharge.errors import AuthenticationFailed, NoOpenSession, NotYours
 
@@ -42,6 +53,17 @@ def on_stop(net: "Network", command: StopCharge, actor: Actor, now: Instant) -> 
     reason = request_stop(net, session, now)
     net.audit(AuditEntry(actor, "stop", str(session.session_id), before, {"stop_requested": True}))
     return reason
+
+
+def on_close(net: "Network", command: CloseSession, actor: Actor, now: Instant) -> None:
+    session = net.sessions.get(command.session_id)
+    if session is None:
+        raise NoOpenSession(f"no session {command.session_id} is open")
+    before: dict[str, object] = {"status": session.status}
+    net.end(session, EndReason.CLOSED_BY_OPERATOR, now.utc, now)
+    net.command(net.charge_points[session.cp_id], stop_command(session, now))  # In case it is there after all.
+    after = {"status": session.status, "energy_wh": session.energy_wh, "cost": str(session.cost)}
+    net.audit(AuditEntry(actor, "close", str(session.session_id), before, after))
 
 
 def on_set_service(net: "Network", command: SetService, actor: Actor, now: Instant) -> list[str]:

@@ -8,7 +8,6 @@ messages.
 """
 
 import heapq
-import math
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from enum import Enum, auto
 from itertools import count, takewhile
 from uuid import UUID
 
+from evcharge.domain import plausibility, settling
 from evcharge.domain.admission import Guesses
 from evcharge.domain.charge_point import ChargePoint
-from evcharge.domain.commands import AuditEntry, Reread, StartCharge
+from evcharge.domain.commands import AuditEntry, Correct, Reread, Settle, StartCharge
 from evcharge.domain.decisions import (
     BILLED_WH,
     Answer,
@@ -53,6 +53,7 @@ from evcharge.domain.status import Event, Status
 from evcharge.domain.stopping import AskedToStop, look_at_stop
 from evcharge.errors import (
     AuthenticationFailed,
+    EvchargeError,
     InternalError,
     NotAuthenticated,
     NotRegistered,
@@ -129,6 +130,8 @@ class Network:
         self.sessions: dict[UUID, Session] = {}
         self.session_at: dict[str, Session] = {}
         self.session_of: dict[str, Session] = {}
+        self.refused: dict[UUID, settling.Refused] = {}
+        """The readings of open sessions that were beyond belief."""
         self.session_numbers = count(sessions_before + 1)
         self.stops: dict[UUID, AskedToStop] = {}
         """Of open sessions, until the charge point has obeyed."""
@@ -152,8 +155,6 @@ class Network:
         self.out = Decisions()
         for session in open_sessions:
             self.keep(session, now)
-            if now.utc < session.requested_at:  # The clock is wrong: for how long it has run nobody can tell.
-                session.held_since_s = -math.inf
 
     # The batch
 
@@ -174,6 +175,11 @@ class Network:
                     self._want(request, wanted)
                 case FromOperator(command=Reread(cp_id)):
                     wanted.charge_points.add(cp_id)
+                case FromOperator(command=Settle(number)):
+                    wanted.set_aside_as.add(number)
+                case FromOperator(command=Correct(session_id)):
+                    wanted.sessions.add(session_id)
+                    wanted.set_aside.add(session_id)
         return wanted
 
     def _want(self, message: Message, wanted: Wanted) -> None:
@@ -188,6 +194,8 @@ class Network:
                 wanted.charge_points.add(message.cp_id)
             case ChargeCompletion() if message.session_id not in self.sessions:
                 wanted.sessions.add(message.session_id)
+                wanted.set_aside.add(message.session_id)
+                wanted.orphans.add(message.cp_id)
 
     def decide(self, inputs: Iterable[Input], known: Known, now: Instant) -> Decisions:
         """Handle the inputs in order, then the deadlines that have passed."""
@@ -276,6 +284,9 @@ class Network:
         except WireError as error:
             self.count(error.code)
             self.note("refused", code=error.code, reason=str(error), message=name, operator=order.actor.name)
+            return error
+        except EvchargeError as error:
+            self.note("refused", reason=str(error), message=name, operator=order.actor.name)
             return error
         except Exception as bug:  # noqa: BLE001  # as with messages
             self.note("bug", message=name, traceback=traceback.format_exc())
@@ -391,7 +402,8 @@ class Network:
         self.sessions[session.session_id] = session
         self.session_at[session.cp_id] = session
         self.session_of[session.driver_id] = session
-        session.last_heard_s = session.held_since_s = now.monotonic_s
+        session.last_heard_s = now.monotonic_s
+        plausibility.hold(session, self.charge_points[session.cp_id].max_power_w, now)
         if session.status is SessionStatus.AUTHORISED:
             self._set_deadline(now.monotonic_s + self.policy.start_timeout_s, Timer.START, session.session_id)
         self._look_at_sessions_when(now.monotonic_s)
@@ -414,12 +426,18 @@ class Network:
             self.take(cp, Event.CHARGING_STARTED, session_id=session.session_id)
 
     def end(
-        self, session: Session, reason: EndReason, at: datetime, now: Instant, in_reply_to: UUID | None = None
+        self,
+        session: Session,
+        reason: EndReason,
+        at: datetime,
+        now: Instant,
+        in_reply_to: UUID | None = None,
+        disputed: bool = False,
     ) -> None:
         """Close the session with what was metered, free charge point and driver, and write the receipt."""
-        if session.measured_at is not None and session.last_seq != session.stored_seq:
-            self.store_meter_value(session, session.measured_at)  # Of each session the last one is kept.
-        session.end(reason, at)
+        self.keep_last_reading(session)
+        settling.tell_refused(self, session, now)
+        session.end(reason, at, disputed)
         self.store(session)
         del self.sessions[session.session_id]
         del self.session_at[session.cp_id]
@@ -443,6 +461,11 @@ class Network:
         )
         receipt = self.publish_receipt(session, in_reply_to, now)
         self.command(cp, receipt)
+
+    def keep_last_reading(self, session: Session) -> None:
+        """Of each session the last one is kept."""
+        if session.measured_at is not None and session.last_seq != session.stored_seq:
+            self.store_meter_value(session, session.measured_at)
 
     def store_meter_value(self, session: Session, at: datetime) -> None:
         """Keep what the session's meter says, and said `at` this time."""

@@ -81,27 +81,27 @@ def _notice_of(session: Session) -> str | None:
 
 
 def receipt_of(session: Session, in_reply_to: UUID | None, now: Instant) -> ChargeCompletionResponse:
-    """The receipt of an ended session; the same `message_id` for the same revision, however often it is sent."""
+    """The receipt of an ended session; the same `message_id` for the same content, however often it is sent."""
     if session.end_reason is None or session.ended_at is None:
         raise ValueError(f"the session {session.session_id} has not ended")
-    return ChargeCompletionResponse(
-        message_id=derived_id(session.session_id, f"receipt {session.revision}"),
-        timestamp=now.utc,
-        in_reply_to=in_reply_to,
-        cp_id=session.cp_id,
-        session_id=session.session_id,
-        driver_id=session.driver_id,
-        status=session.status,
-        end_reason=session.end_reason,
-        energy_wh=session.energy_wh,
-        price_per_kwh=session.price_per_kwh,
-        cost=session.cost,
-        currency=session.currency,
-        requested_at=session.requested_at,
-        started_at=session.started_at,
-        ended_at=session.ended_at,
-        revision=session.revision,
-    )
+    content: dict[str, Any] = {
+        "cp_id": session.cp_id,
+        "session_id": session.session_id,
+        "driver_id": session.driver_id,
+        "status": session.status,
+        "end_reason": session.end_reason,
+        "energy_wh": session.energy_wh,
+        "price_per_kwh": session.price_per_kwh,
+        "cost": session.cost,
+        "currency": session.currency,
+        "requested_at": session.requested_at,
+        "started_at": session.started_at,
+        "ended_at": session.ended_at,
+        "revision": session.revision,
+    }
+    # By its content, and not by its revision alone: that is given twice where an older database was restored.
+    message_id = derived_id(session.session_id, f"receipt {' '.join(map(str, content.values()))}")
+    return ChargeCompletionResponse(message_id=message_id, timestamp=now.utc, in_reply_to=in_reply_to, **content)
 
 
 def refusal_of(message: Message, error: WireError, now: Instant) -> Message:

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from evcharge.domain.commands import Actor, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.commands import (
+    Actor,
+    CloseSession,
+    Correct,
+    Reread,
+    SetPrice,
+    SetService,
+    Settle,
+    StartCharge,
+    StopCharge,
+)
 from evcharge.domain.instant import Instant
 from evcharge.protocol.messages import (
     AuthRequest,
@@ -45,7 +55,8 @@ from evcharge.domain.from_monitors import (
     on_register,
     on_status,
 )
-from evcharge.domain.from_operators import on_reread, on_set_price, on_set_service, on_start, on_stop
+from evcharge.domain.from_operators import on_close, on_reread, on_set_price, on_set_service, on_start, on_stop
+from evcharge.domain.settling import on_correct, on_settle
 
 Routes = dict[type[Message], Callable[["Network", Any, Any, Instant], None]]
 
@@ -78,6 +89,9 @@ KAFKA_ROUTES: dict[str, Routes] = {
 OPERATOR_ROUTES: dict[type[Any], Callable[["Network", Any, Actor, Instant], object]] = {
     StartCharge: on_start,
     StopCharge: on_stop,
+    CloseSession: on_close,
+    Settle: on_settle,
+    Correct: on_correct,
     SetService: on_set_service,
     SetPrice: on_set_price,
     Reread: on_reread,

@@ -1,8 +1,8 @@
 """A charging session, from the request to the receipt: one transition table, metering, the bill.
 
-The meter is authoritative for energy, Central for money. Energy never falls. A session that Central had to
-close without the charge point's completion may still grow by what that completion proves (`SETTLED`): the
-energy was delivered, so it is billed, once, on a receipt with a higher revision.
+The meter is authoritative for energy, Central for money. Energy never falls by a reading. A session that Central
+had to close without the charge point's completion is still settled by that completion, once, on a receipt with a
+higher revision (`SETTLED`). From then on only an operator changes it (`CORRECTED`).
 """
 
 import math
@@ -30,6 +30,7 @@ class SessionEvent(StrEnum):
     ENDED = "ended"
     BROKE_OFF = "broke off"
     SETTLED = "settled"
+    CORRECTED = "corrected"
 
 
 TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
@@ -42,9 +43,15 @@ TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
         SessionEvent.BROKE_OFF: SessionStatus.INTERRUPTED,
         SessionEvent.START_FAILED: SessionStatus.FAILED,
     },
-    SessionStatus.COMPLETED: {},
-    SessionStatus.FAILED: {SessionEvent.SETTLED: SessionStatus.INTERRUPTED},
-    SessionStatus.INTERRUPTED: {SessionEvent.SETTLED: SessionStatus.INTERRUPTED},
+    SessionStatus.COMPLETED: {SessionEvent.CORRECTED: SessionStatus.COMPLETED},
+    SessionStatus.FAILED: {
+        SessionEvent.SETTLED: SessionStatus.INTERRUPTED,
+        SessionEvent.CORRECTED: SessionStatus.INTERRUPTED,
+    },
+    SessionStatus.INTERRUPTED: {
+        SessionEvent.SETTLED: SessionStatus.INTERRUPTED,
+        SessionEvent.CORRECTED: SessionStatus.INTERRUPTED,
+    },
 }
 
 
@@ -64,6 +71,7 @@ class EndReason(StrEnum):
     ENGINE_LOST = "engine_lost"
     LOST_BY_CHARGE_POINT = "lost_by_charge_point"
     NO_SIGN_OF_LIFE = "no_sign_of_life"
+    CLOSED_BY_OPERATOR = "closed_by_operator"
 
 
 FROM_CHARGE_POINT = frozenset(
@@ -80,6 +88,9 @@ FROM_CHARGE_POINT = frozenset(
 )
 """The reasons that a completion may give; the others are Central's, for want of a completion."""
 
+CUT_SHORT = frozenset({EndReason.FAULT, EndReason.CENTRAL_LOST, EndReason.ENGINE_RESTARTED})
+"""So ended, a meter may have lost its last second: what it had said before stands against a lower last word."""
+
 END_EVENTS: dict[EndReason, SessionEvent] = {
     EndReason.TARGET_REACHED: SessionEvent.ENDED,
     EndReason.BATTERY_FULL: SessionEvent.ENDED,
@@ -94,6 +105,7 @@ END_EVENTS: dict[EndReason, SessionEvent] = {
     EndReason.ENGINE_LOST: SessionEvent.BROKE_OFF,
     EndReason.LOST_BY_CHARGE_POINT: SessionEvent.BROKE_OFF,
     EndReason.NO_SIGN_OF_LIFE: SessionEvent.BROKE_OFF,
+    EndReason.CLOSED_BY_OPERATOR: SessionEvent.BROKE_OFF,
 }
 
 
@@ -145,15 +157,19 @@ class Session:
     limit_w: int | None = None
     limit_since: datetime | None = None
     limit_before_wh: int = 0
-    """The most that the charge point can have given: so much until `limit_since`, `limit_w` from then on."""
+    """The most that the charge point can give: `limit_w` since then, and before so much, by the limits of then."""
     max_hours: float | None = None
     stop_refused: str | None = None
     """Why the charge point would not stop, in its words."""
     # Only in memory, on the monotonic clock.
     last_heard_s: float = 0.0
     held_since_s: float = math.inf
+    """Since when `limit_w` holds."""
     told_s: float = field(default=-math.inf, compare=False)
     """When its driver was last told how it stands."""
+    # Only in memory: the highest limit since the last reading, and the energy that was possible at the last look.
+    peak_w: int = field(default=0, compare=False)
+    sure_wh: float = field(default=0.0, compare=False)
     # Only in memory: when the last reading was taken, and which one was the last to be stored, and from when.
     measured_at: datetime | None = field(default=None, compare=False)
     stored_at: datetime | None = field(default=None, compare=False)
@@ -181,9 +197,28 @@ class Session:
         self.soc_percent = soc_percent
         return True
 
-    def end(self, reason: EndReason, at: datetime) -> None:
-        """Close the session with the energy metered so far; the first receipt is revision 1."""
-        event = END_EVENTS[reason]
+    def take_last_word(self, completion_id: UUID, seq: int, energy_wh: int, soc_percent: float | None) -> None:
+        """Take the energy of the completion that ends the session, also one below what was metered before."""
+        self.completion_id = completion_id
+        self.last_seq = max(seq, self.last_seq + 1)
+        self.energy_wh = energy_wh
+        self.soc_percent = soc_percent
+
+    @property
+    def has_had_its_word(self) -> bool:
+        """Whether the charge point has completed it. Older sessions do not know by which completion."""
+        return (
+            self.completion_id is not None
+            or self.status is SessionStatus.COMPLETED
+            or self.end_reason in FROM_CHARGE_POINT
+        )
+
+    def end(self, reason: EndReason, at: datetime, disputed: bool = False) -> None:
+        """Close the session with the energy metered so far; the first receipt is revision 1.
+
+        `disputed`: the charge point says it is another energy, which nobody believes.
+        """
+        event = SessionEvent.BROKE_OFF if disputed else END_EVENTS[reason]
         if self.status is SessionStatus.AUTHORISED:
             # Whatever ends a session that never began has made its start fail.
             event = SessionEvent.START_FAILED
@@ -199,11 +234,8 @@ class Session:
     def settle(
         self, seq: int, energy_wh: int, reason: EndReason, started_at: datetime, ended_at: datetime
     ) -> bool:
-        """Bill what a completion proves beyond what was billed; False, and nothing changes, if it is nothing.
-
-        Raises `IllegalTransition` for a completed session, which has had the charge point's last word.
-        """
-        if energy_wh <= self.energy_wh:
+        """Bill what the completion says of a session that Central closed; False if that is what was billed."""
+        if energy_wh == self.energy_wh:
             return False
         self.status = after(self.status, SessionEvent.SETTLED)
         self.last_seq = max(seq, self.last_seq + 1)
@@ -211,5 +243,14 @@ class Session:
         self.end_reason = reason
         self.started_at = started_at.astimezone(UTC)
         self.ended_at = ended_at.astimezone(UTC)
+        self.revision += 1
+        return True
+
+    def correct(self, energy_wh: int) -> bool:
+        """Bill what an operator says; False if that is what was billed."""
+        if energy_wh == self.energy_wh:
+            return False
+        self.status = after(self.status, SessionEvent.CORRECTED)
+        self.energy_wh = energy_wh
         self.revision += 1
         return True

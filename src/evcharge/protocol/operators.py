@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from evcharge.domain.session import EndReason, SessionStatus
+from evcharge.domain.set_aside import Kind
 from evcharge.domain.status import Status
 from evcharge.protocol.messages import ID_PATTERN, Currency, Id, check_price
 
@@ -23,6 +24,8 @@ HttpId = Annotated[str, Meta(pattern=ID_REGEX)]
 HttpCurrency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 PAGE_MARK_REGEX = r"^[0-9]{1,17}-[0-9]{1,18}$(?!\n)"
 """Where a page of sessions ended: microseconds since 1970, and the session's number."""
+Remark = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$(?!\n)")]
+"""Why an operator decides so: on one line."""
 PRICE_REGEX = r"^(1000(\.0{1,6})?|[0-9]{1,3}(\.[0-9]{1,6})?)$(?!\n)"
 
 
@@ -191,6 +194,42 @@ class AuditPage(Shape, frozen=True, kw_only=True):
 
     audit: list[AuditRow]
     next_before: int | None
+
+
+class ToSettleRow(Shape, frozen=True, kw_only=True):
+    """What was set aside for a person: `energy_wh` is claimed, by a message that is the evidence.
+
+    `billed_wh` is what the whole session was billed when it was settled.
+    """
+
+    number: int
+    kind: Kind
+    session_id: UUID
+    cp_id: Id
+    energy_wh: int
+    reason: str
+    evidence: dict[str, Any]
+    times: int
+    set_aside_at: datetime
+    settled_at: datetime | None
+    settled_by: str | None
+    billed_wh: int | None
+    remark: str | None
+
+
+class ToSettlePage(Shape, frozen=True, kw_only=True):
+    """Newest first. `next_before` is null on the last page; else ask again with it as `before`."""
+
+    to_settle: list[ToSettleRow]
+    next_before: int | None
+
+
+class Waiting(Shape, frozen=True, kw_only=True):
+    """How many of this kind wait to be settled, the oldest of them since then."""
+
+    kind: Kind
+    count: int
+    since: datetime
 
 
 class By(StrEnum):

@@ -20,6 +20,7 @@ from evcharge.protocol import messages
 from evcharge.storage import schema
 from evcharge.storage.prepared import ManyRows
 from evcharge.storage.registry import audit_row
+from evcharge.storage.settlements import SettlementWriter
 
 CHARGE_POINT_COLUMNS = [column.name for column in schema.charge_points.columns]
 _SESSION_COLUMNS = [column.name for column in schema.sessions.columns if column.name != "receipt_sent"]
@@ -91,6 +92,7 @@ class BatchWriter:
             .values(receipt_sent=bindparam("sent")),
             dialect,
         )
+        self._settlements = SettlementWriter(dialect)
         self._audit = ManyRows(_insert(schema.audit, _AUDIT_COLUMNS), dialect)
 
     def write(self, cursor: DBAPICursor, decisions: Decisions, now: datetime) -> None:
@@ -103,6 +105,8 @@ class BatchWriter:
         self._write_faults(cursor, decisions.faults)
         self._write_answers(cursor, decisions.answers, now)
         self._write_receipts_sent(cursor, decisions.receipts_sent)
+        self._settlements.set_aside(cursor, decisions.set_aside)
+        self._settlements.settle(cursor, decisions.settlements, now)
         self._write_audit(cursor, decisions.audit, now)
 
     def _write_charge_points(self, cursor: DBAPICursor, charge_points: Collection[ChargePoint]) -> None:

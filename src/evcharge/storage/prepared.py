@@ -4,9 +4,9 @@ For each row SQLAlchemy needs ten times as long as the database, for each transa
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
-from sqlalchemy import Column, Dialect, bindparam, select
+from sqlalchemy import Column, Dialect, Select, bindparam, select
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -35,22 +35,28 @@ class ManyRows:
 
 
 class Lookup:
-    """The row of a table that has a certain key."""
+    """The rows that a query with one parameter finds."""
 
-    def __init__(self, key: Column[Any], dialect: Dialect) -> None:
-        self._sql = str(_compiled(select(key.table).where(key == bindparam("key")), dialect))
-        self._convert_key = key.type.dialect_impl(dialect).bind_processor(dialect) or _as_it_is
+    def __init__(self, query: Select[Any], dialect: Dialect) -> None:
+        compiled = _compiled(query, dialect)
+        self._sql = str(compiled)
+        name = (compiled.positiontup or [""])[0]
+        self._convert_key = compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) or _as_it_is
         self._columns: list[tuple[str, Converter]] = [
             (column.name, column.type.dialect_impl(dialect).result_processor(dialect, None) or _as_it_is)
-            for column in key.table.columns
+            for column in query.selected_columns
         ]
+
+    @classmethod
+    def of_key(cls, key: Column[Any], dialect: Dialect) -> Self:
+        """The rows of its table that have a certain key."""
+        return cls(select(key.table).where(key == bindparam("key")), dialect)
 
     def rows(self, cursor: DBAPICursor, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
         """Those that are there, each by the names of its columns."""
         for key in keys:
             cursor.execute(self._sql, (self._convert_key(key),))
-            row = cursor.fetchone()
-            if row is not None:
+            for row in cursor.fetchall():
                 pairs = zip(self._columns, row, strict=True)
                 yield {name: convert(value) for (name, convert), value in pairs}
 

@@ -20,7 +20,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    and_,
     false,
+    literal_column,
     text,
 )
 
@@ -233,6 +235,9 @@ Index(
     sqlite_where=IS_UNSETTLED,
     postgresql_where=IS_UNSETTLED,
 )
+Index("ix_to_settle_session_id", to_settle.c.session_id)
+WAITS_AS_ORPHAN = and_(IS_UNSETTLED, to_settle.c.kind == literal_column("'orphan'"))
+Index("ix_to_settle_orphans", to_settle.c.cp_id, sqlite_where=WAITS_AS_ORPHAN, postgresql_where=WAITS_AS_ORPHAN)
 
 answers = Table(
     "answers",

@@ -23,6 +23,7 @@ from evcharge.storage import schema
 from evcharge.storage.batches import CHARGE_POINT_COLUMNS, BatchWriter
 from evcharge.storage.database import BEGIN_WRITING, changing, open_database, reading, writing
 from evcharge.storage.prepared import Lookup
+from evcharge.storage.settlements import SettlementReader
 
 ANSWERS_KEPT = timedelta(days=1)
 
@@ -36,10 +37,11 @@ class Store:
         self.engine = open_database(path)
         dialect = self.engine.dialect
         self._batches = BatchWriter(dialect)
-        self._answers = Lookup(schema.answers.c.request_id, dialect)
-        self._sessions = Lookup(schema.sessions.c.session_id, dialect)
-        self._charge_points = Lookup(schema.charge_points.c.cp_id, dialect)
-        self._drivers = Lookup(schema.drivers.c.driver_id, dialect)
+        self._answers = Lookup.of_key(schema.answers.c.request_id, dialect)
+        self._sessions = Lookup.of_key(schema.sessions.c.session_id, dialect)
+        self._charge_points = Lookup.of_key(schema.charge_points.c.cp_id, dialect)
+        self._drivers = Lookup.of_key(schema.drivers.c.driver_id, dialect)
+        self._settlements = SettlementReader(dialect)
         self._connection = self.engine.raw_connection()
         """For `commit` and `known`, which are called all the time."""
 
@@ -66,7 +68,12 @@ class Store:
             return [_charge_point(row) for row in connection.execute(query).mappings()]
 
     def open_sessions(self) -> list[Session]:
-        return self._sessions_that(schema.IS_OPEN)
+        """Each with the time of its last reading that was kept."""
+        sessions = self._sessions_that(schema.IS_OPEN)
+        with self._transaction("BEGIN") as cursor:
+            for session in sessions:
+                session.measured_at = self._settlements.last_measured_at(cursor, session.number)
+        return sessions
 
     def last_session_number(self) -> int:
         """0 if there has been none."""
@@ -92,8 +99,11 @@ class Store:
         with self._transaction("BEGIN") as cursor:
             for row in self._answers.rows(cursor, wanted.answers):
                 known.answers[row["request_id"]] = messages.decode(row["answer"].encode())
-            for row in self._sessions.rows(cursor, wanted.sessions):
-                known.sessions[row["session_id"]] = _session(row)
+            self._settlements.look_up(cursor, wanted, known)
+            session_ids = wanted.sessions | {item.session_id for item in known.set_aside_as.values()}
+            for row in self._sessions.rows(cursor, session_ids):
+                session = known.sessions[row["session_id"]] = _session(row)
+                session.measured_at = self._settlements.last_measured_at(cursor, session.number)
             for row in self._charge_points.rows(cursor, wanted.charge_points):
                 known.charge_points[row["cp_id"]] = _charge_point(row)
             for row in self._drivers.rows(cursor, wanted.drivers):

@@ -22,7 +22,19 @@ from kafka_records import key_of, published
 
 from evcharge.domain import tariff
 from evcharge.domain.charge_point import ChargePoint, hash_key
-from evcharge.domain.commands import Actor, Command, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.commands import (
+    Actor,
+    Bill,
+    CloseSession,
+    Command,
+    Correct,
+    Reread,
+    SetPrice,
+    SetService,
+    Settle,
+    StartCharge,
+    StopCharge,
+)
 from evcharge.domain.decisions import (
     Decisions,
     FromKafka,
@@ -37,6 +49,7 @@ from evcharge.domain.decisions import (
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
 from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.set_aside import SetAside
 from evcharge.domain.status import Status
 from evcharge.errors import ChargePointBusy, EngineUnavailable, UnknownSession
 from evcharge.protocol import messages
@@ -98,6 +111,7 @@ BROKEN_METER_WH = 10**9
 fault_codes = st.sampled_from(["engine_lost", "engine_silent", "ground_fault"])
 energies_wh = st.sampled_from([0, 100, 200, 300, 400, 500, BROKEN_METER_WH])
 seqs = st.integers(0, 5)
+bills: st.SearchStrategy[Bill] = st.sampled_from([0, 300, 700, "all", "nothing"])
 prices = st.sampled_from([Decimal(0), Decimal("0.45"), Decimal("0.333333")])
 
 kills = st.sampled_from([None] * 6 + list(Kill))
@@ -111,11 +125,13 @@ def forgetful(cp: ChargePoint) -> ChargePoint:
 
 
 def as_stored(session: Session) -> Session:
-    return replace(session, last_heard_s=0.0, held_since_s=math.inf)
+    return replace(session, last_heard_s=0.0, held_since_s=math.inf, peak_w=0, sure_wh=0.0)
 
 
 class CentralMachine(RuleBasedStateMachine):
     """Central with a database of dicts, and what must hold of it whatever comes in."""
+
+    policy = Policy()
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +143,7 @@ class CentralMachine(RuleBasedStateMachine):
         self.charge_points = {cp_id: ChargePoint(cp_id, hash_key(cp_id)) for cp_id in CP_IDS}
         self.stored: dict[UUID, Session] = {}
         self.answers: dict[UUID, Message] = {}
+        self.set_aside: list[SetAside] = []
         # What was said.
         self.receipts: Counter[tuple[UUID, int]] = Counter()
         self.verdicts: dict[UUID, Message] = {}
@@ -135,6 +152,8 @@ class CentralMachine(RuleBasedStateMachine):
         # What operators have set, as the audit has it.
         self.out_of_service: set[str] = set()
         self.set_prices: dict[str, Decimal] = {}
+        self.by_verdict: dict[UUID, int] = {}
+        """session -> Wh"""
         self.net = self.network()
 
     @property
@@ -147,10 +166,18 @@ class CentralMachine(RuleBasedStateMachine):
         charge_points = [replace(cp, status=Status.DISCONNECTED) for cp in self.charge_points.values()]
         open_sessions = [replace(session) for session in self.stored.values() if session.is_open]
         last_number = max((session.number for session in self.stored.values()), default=0)
-        return Network(Policy(), charge_points, open_sessions, self.now, sessions_before=last_number)
+        return Network(self.policy, charge_points, open_sessions, self.now, sessions_before=last_number)
 
     def known(self, wanted: Wanted) -> Known:
+        numbered = {item.number: item for item in self.set_aside if item.number in wanted.set_aside_as}
+        wanted.sessions |= {item.session_id for item in numbered.values()}
+        waiting = Counter(item.cp_id for item in self.set_aside if item.waits and item.kind == "orphan")
         return Known(
+            set_aside={
+                key: [item for item in self.set_aside if item.session_id == key] for key in wanted.set_aside
+            },
+            set_aside_as=numbered,
+            orphans={cp_id: waiting[cp_id] for cp_id in wanted.orphans},
             answers={key: self.answers[key] for key in wanted.answers & set(self.answers)},
             sessions={key: replace(self.stored[key]) for key in wanted.sessions & set(self.stored)},
             charge_points={key: replace(self.charge_points[key]) for key in wanted.charge_points},
@@ -179,8 +206,14 @@ class CentralMachine(RuleBasedStateMachine):
         for session in (*decisions.sessions.values(), *decisions.metered):
             before = self.stored.get(session.session_id)
             if before is not None:
-                assert session.energy_wh >= before.energy_wh
+                assert session.energy_wh >= before.energy_wh or not session.is_open
                 assert session.revision >= before.revision
+                assert (
+                    session.revision > before.revision or session.energy_wh == before.energy_wh or before.is_open
+                )
+                assert before.completion_id in (None, session.completion_id), "one completion counts"
+                if before.completion_id is not None and session.energy_wh != before.energy_wh:
+                    assert session.energy_wh == self.verdicts_of(decisions)[session.session_id]
                 assert session.last_seq >= before.last_seq
                 assert before.is_open or not session.is_open
                 for name in ("number", "cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
@@ -192,6 +225,16 @@ class CentralMachine(RuleBasedStateMachine):
             self.meter_values[value.session_number, value.seq] = value.energy_wh
         for answer in decisions.answers:
             self.answers.setdefault(answer.request_id, answer.message)
+        for item in decisions.set_aside:
+            self.put_aside(item)
+        for settlement in decisions.settlements:
+            self.set_aside = [
+                replace(item, settled_at=self.now.utc, settled_by=settlement.settled_by)
+                if (item.session_id, item.kind, item.waits) == (settlement.session_id, settlement.kind, True)
+                else item
+                for item in self.set_aside
+            ]
+        self.by_verdict |= self.verdicts_of(decisions)
         for entry in decisions.audit:
             assert entry.before != entry.after
             match entry.action, entry.after:
@@ -209,6 +252,21 @@ class CentralMachine(RuleBasedStateMachine):
                 assert (before_status, now_status) in ARROWS
                 assert self.statuses[cp_id] == before_status
                 self.statuses[cp_id] = now_status
+
+    def put_aside(self, item: SetAside) -> None:
+        for place, before in enumerate(self.set_aside):
+            if before.waits and (before.session_id, before.kind) == (item.session_id, item.kind):
+                assert before.cp_id == item.cp_id
+                highest = max(before, item, key=lambda claim: claim.energy_wh)
+                self.set_aside[place] = replace(highest, number=before.number, times=before.times + item.times)
+                return
+        self.set_aside.append(replace(item, number=len(self.set_aside) + 1))
+
+    @staticmethod
+    def verdicts_of(decisions: Decisions) -> dict[UUID, int]:
+        """What operators have billed, as the audit has it: of each session in Wh."""
+        entries = [entry for entry in decisions.audit if entry.action == "settle" and entry.after is not None]
+        return {UUID(entry.target): entry.after["energy_wh"] for entry in entries if entry.after is not None}
 
     def act(self, decisions: Decisions) -> None:
         for frame in decisions.frames:
@@ -301,7 +359,7 @@ class CentralMachine(RuleBasedStateMachine):
         for key, session in self.stored.items():
             assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
             assert session.is_open == (session.revision == 0)
-            assert session.energy_wh < BROKEN_METER_WH
+            assert session.energy_wh < BROKEN_METER_WH or self.by_verdict[key] == BROKEN_METER_WH
             if session.is_open:
                 assert session.ended_at is None
                 assert session.end_reason is None
@@ -310,9 +368,19 @@ class CentralMachine(RuleBasedStateMachine):
                 assert session.power_w == 0
                 assert self.receipts[key, session.revision] == 1
         assert all(sent == 1 for sent in self.receipts.values())
-        energy_of = {session.number: session.energy_wh for session in self.stored.values()}
+        energy_of = {session.number: session.energy_wh for key, session in self.stored.items()}
+        disputed = {self.stored[key].number for key in self.by_verdict if key in self.stored}
+        disputed |= {
+            self.stored[item.session_id].number for item in self.set_aside if item.session_id in self.stored
+        }
         for (number, _), energy_wh in self.meter_values.items():
-            assert energy_wh <= energy_of[number]
+            assert energy_wh <= energy_of[number] or number in disputed
+
+    @invariant()
+    def what_waits_for_a_person_is_bounded(self) -> None:
+        waiting = [(item.session_id, item.kind) for item in self.set_aside if item.waits]
+        assert len(waiting) == len(set(waiting))
+        assert all(item.energy_wh <= BROKEN_METER_WH for item in self.set_aside)
 
 
 class LawlessMachine(CentralMachine):
@@ -502,6 +570,33 @@ class LawlessMachine(CentralMachine):
     def stop_for_a_driver(self, session_id: UUID) -> None:
         self.order(StopCharge(session_id))
 
+    @rule(session_id=sessions)
+    def close_for_a_driver(self, session_id: UUID) -> None:
+        self.order(CloseSession(session_id))
+
+    @rule(number=st.integers(1, 4), bill=bills)
+    def settle(self, number: int, bill: Bill) -> None:
+        self.order(Settle(number, bill, "as it must have been"))
+
+    @rule(session_id=sessions, bill=bills)
+    def correct(self, session_id: UUID, bill: Bill) -> None:
+        self.order(Correct(session_id, bill, "as it must have been"))
+
+    @rule(cp_id=cp_ids, driver_id=driver_ids, energy_wh=energies_wh, over_kafka=st.booleans())
+    def complete_what_nobody_knows(self, cp_id: str, driver_id: str, energy_wh: int, over_kafka: bool) -> None:
+        completion = self.make(
+            ChargeCompletion,
+            cp_id=cp_id,
+            session_id=UUID(int=10**9),
+            driver_id=driver_id,
+            seq=3,
+            energy_wh=energy_wh,
+            end_reason=EndReason.STOPPED,
+            started_at=self.now.utc - timedelta(days=1),
+            ended_at=self.now.utc,
+        )
+        self.send(completion, Topic.SESSION_COMPLETE, over_kafka, cp_id)
+
     @rule(cp_id=st.none() | cp_ids, out_of_service=st.sampled_from([True, False, False]))
     def set_service(self, cp_id: str | None, out_of_service: bool) -> None:
         self.order(SetService(cp_id, out_of_service))
@@ -650,6 +745,8 @@ def charges(machine: "HonestMachine") -> bool:
 
 class HonestMachine(CentralMachine):
     """Charge points do as they are told and tell the truth; connections, Kafka and Central itself may fail."""
+
+    policy = Policy(time_scale=10)  # As they deliver without waiting.
 
     def __init__(self) -> None:
         super().__init__()
@@ -931,6 +1028,7 @@ class HonestMachine(CentralMachine):
             assert not point.unsettled
             assert self.net.charge_points[cp_id].status is Status.ACTIVE
         assert not self.net.sessions
+        assert not self.set_aside, "who is honest needs no person"
         assert set(self.delivered_wh) <= set(self.stored)
         for key, session in self.stored.items():
             assert session.energy_wh == self.delivered_wh[key]

@@ -24,6 +24,9 @@ TABLE = {
     (CHARGING, SessionEvent.START_FAILED): FAILED,
     (FAILED, SessionEvent.SETTLED): INTERRUPTED,
     (INTERRUPTED, SessionEvent.SETTLED): INTERRUPTED,
+    (COMPLETED, SessionEvent.CORRECTED): COMPLETED,
+    (FAILED, SessionEvent.CORRECTED): INTERRUPTED,
+    (INTERRUPTED, SessionEvent.CORRECTED): INTERRUPTED,
 }
 
 # How a session that was charging, and had delivered energy, ends by the reason.
@@ -41,6 +44,7 @@ ENDS = {
     EndReason.ENGINE_LOST: INTERRUPTED,
     EndReason.LOST_BY_CHARGE_POINT: INTERRUPTED,
     EndReason.NO_SIGN_OF_LIFE: INTERRUPTED,
+    EndReason.CLOSED_BY_OPERATOR: INTERRUPTED,
 }
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -236,12 +240,53 @@ def test_a_session_that_central_gave_up_is_billed_what_its_completion_proves(sta
     assert session.cost == Decimal("1.35")
 
 
-@pytest.mark.parametrize("energy_wh", [0, 999, 1_000])
 @pytest.mark.parametrize("status", SessionStatus)
-def test_a_completion_that_proves_nothing_more_changes_nothing(status: SessionStatus, energy_wh: int) -> None:
+def test_a_completion_of_the_same_energy_changes_nothing(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
-    assert not session.settle(9, energy_wh, EndReason.TARGET_REACHED, NOON, LATER)
+    assert not session.settle(9, 1_000, EndReason.TARGET_REACHED, NOON, LATER)
     assert session == a_session(status, energy_wh=1_000)
+
+
+@pytest.mark.parametrize("status", [COMPLETED, FAILED, INTERRUPTED])
+def test_an_operator_corrects_whatever_has_ended_up_and_down(status: SessionStatus) -> None:
+    session = a_session(status, energy_wh=1_000)
+    assert session.correct(3_000)
+    assert session.correct(0)
+    assert not session.correct(0)
+    status = COMPLETED if status is COMPLETED else INTERRUPTED
+    assert session == replace(a_session(status), energy_wh=0, revision=3)
+
+
+@pytest.mark.parametrize("status", [AUTHORISED, CHARGING])
+def test_what_is_open_is_not_corrected(status: SessionStatus) -> None:
+    session = a_session(status, energy_wh=1_000)
+    with pytest.raises(IllegalTransition):
+        session.correct(3_000)
+
+
+def test_a_disputed_end_is_never_completed_so_that_it_can_be_settled() -> None:
+    session = a_session(CHARGING, energy_wh=1_000)
+    session.end(EndReason.STOPPED, LATER, disputed=True)
+    assert (session.status, session.end_reason, session.energy_wh) == (INTERRUPTED, EndReason.STOPPED, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "completion_id", "had"),
+    [
+        (COMPLETED, EndReason.STOPPED, None, True),
+        (INTERRUPTED, EndReason.FAULT, None, True),
+        (FAILED, EndReason.NO_VEHICLE, None, True),
+        (INTERRUPTED, EndReason.ENGINE_LOST, None, False),
+        (FAILED, EndReason.START_TIMEOUT, None, False),
+        (INTERRUPTED, EndReason.CLOSED_BY_OPERATOR, None, False),
+        (INTERRUPTED, EndReason.ENGINE_LOST, UUID(int=5), True),
+    ],
+)
+def test_whether_the_charge_point_has_had_its_word(
+    status: SessionStatus, reason: EndReason, completion_id: UUID | None, had: bool
+) -> None:
+    session = replace(a_session(status), end_reason=reason, completion_id=completion_id)
+    assert session.has_had_its_word is had
 
 
 @pytest.mark.parametrize("status", [AUTHORISED, CHARGING, COMPLETED])

@@ -175,7 +175,7 @@ def test_the_migrations_make_the_partial_indexes_of_the_schema_too(tmp_path: Pat
         return {name: re.sub(r"\b\w+\.", "", sql.partition(" WHERE ")[2]) for name, sql in rows(path, query)}
 
     assert conditions(migrated) == conditions(made)
-    assert len([condition for condition in conditions(made).values() if condition]) == 6
+    assert len([condition for condition in conditions(made).values() if condition]) == 7
 
 
 def test_the_files_of_the_migrations_are_named_by_their_revisions() -> None:

@@ -57,3 +57,12 @@ def upgrade() -> None:
         sqlite_where=unsettled,
         postgresql_where=unsettled,
     )
+    op.create_index("ix_to_settle_session_id", "to_settle", ["session_id"])
+    waits_as_orphan = sa.text("settled_at IS NULL AND kind = 'orphan'")
+    op.create_index(
+        "ix_to_settle_orphans",
+        "to_settle",
+        ["cp_id"],
+        sqlite_where=waits_as_orphan,
+        postgresql_where=waits_as_orphan,
+    )
