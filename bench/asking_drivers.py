@@ -21,8 +21,9 @@ from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargeRequest, ChargeRequestResponse, derived_id
 from evcharge.protocol.records import Received
 from evcharge.protocol.topics import Topic, partition_of
-from evcharge.transport.kafka import Cluster, Publisher, Subscriber
+from evcharge.transport.kafka import Cluster, Subscriber
 from evcharge.transport.kafka_settings import KafkaAccess
+from evcharge.transport.publisher import Publisher
 from ground import PARTITIONS
 from prepared import cp_ids
 

@@ -57,8 +57,8 @@ from evcharge.running import (
 )
 from evcharge.text_files import lines_of
 from evcharge.transport import tls
-from evcharge.transport.kafka import Publisher
 from evcharge.transport.kafka_settings import KafkaAccess, read_settings
+from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 

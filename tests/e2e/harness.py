@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 EVCHARGE = [sys.executable, "-m", "evcharge"]
+OFF_CLOCK = Path(__file__).parent / "off_clock.py"
 DEADLINE_S = 30.0
 LOOK_EVERY_S = 0.02
 
@@ -102,14 +103,22 @@ class World:
     programs: list[Program] = field(default_factory=list)
     clients: list[httpx.Client] = field(default_factory=list)
 
-    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Program:
+    def clock(self, shift_s: str) -> None:
+        """Set the clock of what runs with `off_clock` so far off."""
+        (self.folder / "shift.new").write_text(shift_s)
+        (self.folder / "shift.new").rename(self.folder / "shift")
+
+    def start(
+        self, name: str, *arguments: str, env: dict[str, str] | None = None, off_clock: bool = False
+    ) -> Program:
         """Start `evcharge ARGUMENTS`; stdin stays open, so that commands can be typed."""
+        program_of = [sys.executable, str(OFF_CLOCK), str(self.folder / "shift")] if off_clock else EVCHARGE
         out = (self.folder / f"{name}.out").open("a")
         log = (self.folder / f"{name}.log").open("a")
         for kind in ("port", "http"):
             (self.folder / f"{name}.{kind}").unlink(missing_ok=True)
         process = subprocess.Popen(
-            [*EVCHARGE, *arguments],
+            [*program_of, *arguments],
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=log,
@@ -125,7 +134,12 @@ class World:
         return program
 
     def central(
-        self, *arguments: str, name: str = "central", port: int = 0, open_registration: bool = True
+        self,
+        *arguments: str,
+        name: str = "central",
+        port: int = 0,
+        open_registration: bool = True,
+        off_clock: bool = False,
     ) -> Program:
         program = self.start(
             name,
@@ -135,6 +149,7 @@ class World:
             *("--http", "127.0.0.1:0", "--http-port-file", f"{name}.http", "--time-scale", "10000"),
             *(["--open-registration"] if open_registration else []),
             *arguments,
+            off_clock=off_clock,
         )
         eventually(lambda: "kafka_joined" in program.log, f"Central is at work\n{program.log}")
         return program

@@ -199,6 +199,8 @@ class AdminCLI:
                 f"open sessions: {totals.open_sessions}, {kw(totals.power_w)} kW",
                 f"ended today (UTC): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
                 f"Kafka: {health.kafka}; database: {health.database}; version {health.version}",
+                *([f"receipts that wait for Kafka: {health.receipts_waiting}"] if health.receipts_waiting else []),
+                *health.reasons,
             ]
         )
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from evcharge import __version__, clock
+from evcharge import clock
 from evcharge.central.board import Board, Watcher
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor, Command, Reread, SetPrice, SetService, StartCharge, StopCharge
@@ -64,8 +64,7 @@ class Desk:
     books: Books
     threads: Executor
     """For what waits for the database."""
-    kafka_works: Callable[[], bool]
-    database_works: Callable[[], bool]
+    health_now: Callable[[], Health]
     _writes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time: those that wait for a locked database leave threads to those that only read."""
 
@@ -172,13 +171,8 @@ class Desk:
         )
 
     async def health(self) -> Health:
-        kafka, database = self.kafka_works(), self.database_works()
-        return Health(
-            status="ok" if kafka and database else "degraded",
-            kafka="ok" if kafka else "unreachable",
-            database="ok" if database else "unusable",
-            version=__version__,
-        )
+        await self.board.fresh()  # Whether the worker still answers.
+        return self.health_now()
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Changes]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from evcharge.domain.decisions import Input
+from evcharge.domain.session import Session
 from evcharge.protocol.records import Received
 
 MAX_ITEMS = 1000
@@ -32,6 +33,13 @@ class ReceiptSent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsWait:
+    """The receipts of these sessions are to be published again."""
+
+    sessions: list[Session]
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Somebody wants to see what has changed."""
 
@@ -41,7 +49,7 @@ class Stop:
     """Nothing comes after it."""
 
 
-Item = Input | FromBroker | ReceiptSent | Look | Stop
+Item = Input | FromBroker | ReceiptSent | ReceiptsWait | Look | Stop
 
 
 class Inbox:

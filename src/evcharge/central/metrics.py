@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from evcharge.central.receipts import Backlog
 from evcharge.domain.decisions import BILLED_WH, Frame, FromKafka, FromMonitor, Record, ended_as
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
@@ -61,6 +63,11 @@ class Metrics:
         for (topic, _), records in now.lag.items():
             by_topic[topic] += records
         yield _gauge("kafka_lag_records", "Records not read yet.", "topic", by_topic)
+        yield GaugeMetricFamily("evcharge_receipts_waiting", "Receipts that Kafka has not.", now.receipts.waiting)
+        yield GaugeMetricFamily(
+            "evcharge_receipts_wait_seconds", "How long the first of them has waited.", now.receipts.wait_s(now.at)
+        )
+        yield GaugeMetricFamily("evcharge_kafka_refused_records", "Answers that Kafka refuses.", now.kept)
         yield _gauge("up", "Whether it works.", "part", {part: int(works) for part, works in now.up.items()})
         yield from self._counted()
 
@@ -83,13 +90,19 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is not counted, but is so now. `lag`: (topic, partition) -> records; `up`: part -> whether it works."""
+    """What is not counted, but is so now. `lag`: (topic, partition) -> records; `up`: part -> whether it works.
 
+    `kept`: answers that Kafka has refused, and will be offered again.
+    """
+
+    at: datetime
     charge_points: list[ChargePointNow]
     connections: int
     waiting: int
     lag: dict[tuple[str, int], int]
     up: dict[str, bool]
+    receipts: Backlog
+    kept: int
 
 
 def count(

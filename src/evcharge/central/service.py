@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -27,11 +28,15 @@ from structlog.typing import FilteringBoundLogger
 from evcharge import clock
 from evcharge.central.board import Board, seen
 from evcharge.central.desk import Desk
+from evcharge.central.health import health_of
+from evcharge.central.historian import MAX_OF_ONE, Historian
 from evcharge.central.http import make_app
 from evcharge.central.http_server import HttpServer
-from evcharge.central.inbox import FromBroker, Inbox, Item, Look, ReceiptSent, Stop
+from evcharge.central.inbox import FromBroker, Inbox, Item, Look, ReceiptSent, ReceiptsWait, Stop
 from evcharge.central.metrics import Metrics, Snapshot, count
 from evcharge.central.orders import Orders
+from evcharge.central.outbox import Outbox
+from evcharge.central.receipts import Backlog, Receipts
 from evcharge.domain.commands import Actor
 from evcharge.domain.decisions import (
     Closing,
@@ -48,17 +53,17 @@ from evcharge.domain.decisions import (
 )
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
-from evcharge.errors import DatabaseUnusable, KafkaUnusable, WireError
+from evcharge.domain.replies import refusal_of
+from evcharge.errors import DatabaseUnusable, InternalError, KafkaUnusable, TooManyMessages, WireError
 from evcharge.limits import Allowance, Places, network_of
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
-    ChargeCompletionResponse,
     ChargingHistoryRequest,
     ChargingHistoryResponse,
     Message,
     Undecodable,
 )
-from evcharge.protocol.operators import Changes, Event
+from evcharge.protocol.operators import Changes, Event, Health
 from evcharge.protocol.records import Received
 from evcharge.protocol.topics import FROM_DRIVERS, FROM_METERS, TO_CENTRAL, Topic
 from evcharge.storage.books import Books
@@ -66,9 +71,11 @@ from evcharge.storage.database import locked
 from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
-from evcharge.transport.kafka import Cluster, Publisher, Subscriber
+from evcharge.transport.broker_watch import Standing, Trouble
+from evcharge.transport.kafka import Cluster, Subscriber
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import OffsetTracker, Ticket
+from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Link, port_of, serve
 from evcharge.transport.trace import Trace
 
@@ -90,12 +97,18 @@ MESSAGES_AT_ONCE = 20_000
 """From one connection: a Monitor that is back has up to 10,000 readings to pass on."""
 RETRY_S = 1.0
 COPY_BACK_EVERY_S = 0.5
+END_WITHIN_S = 4.0
+CLOSE_S = 1.5
+LEAST_S = 0.2
 RECEIPTS_NOTED_WITHIN_S = 1.0
 """That Kafka has them; with what is committed anyway, as each commit costs a wait for the disk."""
 FORGET_ANSWERS_EVERY_S = 3600.0
 EVENTS_KEPT = 200
 DESK_THREADS = 4
-MAX_DEAD_LETTER_BYTES = 900_000  # with its headers below what a Kafka takes by default, 1 MB
+PUBLISH_AGAIN_EVERY_S = 1.0
+TOO_MANY_HISTORIES = TooManyMessages(
+    f"{MAX_OF_ONE} requests for your history wait already; ask again when they have been answered"
+)
 
 T = TypeVar("T")
 
@@ -156,6 +169,12 @@ class Central:
         self._connection_numbers = itertools.count(1)
         self._arrived: list[Input] = []
         self._offsets = OffsetTracker()
+        self._historian = Historian(self._offsets, self._answer_history)
+        self._receipts = Receipts(
+            load=lambda after, limit: self._store.receipts_waiting(after, limit),
+            count=lambda: Backlog(*self._store.receipts_backlog()),
+            hand_in=lambda sessions: self._inbox.put_second(ReceiptsWait(sessions)),
+        )
         self._throttle = Throttle()
         self._next_forgetting_s = 0.0
         self._receipts_sent: list[tuple[UUID, int]] = []
@@ -174,7 +193,7 @@ class Central:
         """
         config = self._config
         with locked(config.database):
-            self._store = Store(config.database)
+            self._store = Store(config.database, self._stopping)
             try:
                 now = self._now()
                 self._store.begin(now.utc)
@@ -206,6 +225,14 @@ class Central:
         self._publisher = Publisher(
             config.kafka, "evcharge-central", trace=self._trace, log=self._log, on_fatal=self._fail
         )
+        self._outbox = Outbox(
+            self._publisher,
+            self._offsets,
+            self._receipts,
+            on_receipt=lambda session_id, revision: self._inbox.put_second(ReceiptSent(session_id, revision)),
+            warn=self._warn,
+            stopping=self._stopping,
+        )
         # Each has a queue of its own in Kafka's client, so that requests do not wait behind readings there.
         self._readers = {
             FROM_DRIVERS: self._reader(
@@ -222,14 +249,21 @@ class Central:
         # What has been loaded stays, and no search for garbage need look at it again; nor at each few messages.
         gc.freeze()
         gc.set_threshold(GC_AFTER_ALLOCATIONS)
-        # History is read beside the worker, so that a long look back delays no charge.
-        self._historians = ThreadPoolExecutor(1, thread_name_prefix="history")
         desk_threads = ThreadPoolExecutor(DESK_THREADS, thread_name_prefix="desk")
         desk = self._desk(desk_threads)
         http = self._http_server(config.http, desk) if config.http is not None else None
-        worker = threading.Thread(target=self._guarded, args=(self._work,), name="worker")
-        kafka = threading.Thread(target=self._guarded, args=(self._join_kafka,), name="kafka-setup")
-        copier = threading.Thread(target=self._guarded, args=(self._copy_back,), name="copy-back")
+        works = {
+            "worker": self._work,
+            "kafka-setup": self._join_kafka,
+            "copy-back": self._copy_back,
+            "publish-again": self._publish_what_waits,
+            "history": self._historian.work,
+        }
+        # Daemons: one that is stuck when we end, in a disk that hangs, say, holds nothing up.
+        threads = {
+            name: threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+            for name, work in works.items()
+        }
         port = port_of(server)
         http_port = http.port if http is not None else None
         self._log.info(
@@ -243,9 +277,8 @@ class Central:
             open_sessions=len(self._network.sessions),
         )
         on_listening(port, http_port, desk)  # Before the threads: if it fails, nothing holds the program up.
-        worker.start()
-        kafka.start()
-        copier.start()
+        for thread in threads.values():
+            thread.start()
         serving = asyncio.ensure_future(self._serve_http(http)) if http is not None else None
         try:
             stopped: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
@@ -254,26 +287,40 @@ class Central:
         finally:
             server.close()
             self.board.stop()
-            if http is not None and serving is not None:
+            if http is not None:
                 http.stop()
-                await serving
-            self._stopping.set()
-            for reader in self._readers.values():
-                await asyncio.to_thread(reader.stop_reading)
-            await asyncio.to_thread(kafka.join)
-            await asyncio.to_thread(copier.join)
-            self._inbox.put(Stop())
-            await asyncio.to_thread(worker.join)
-            self._historians.shutdown()
-            desk_threads.shutdown()
-            for link in list(self._links.values()):
-                link.close()
-            undelivered = await asyncio.to_thread(self._publisher.close)
-            self._commit_offsets()
-            await asyncio.gather(*(asyncio.to_thread(reader.close) for reader in self._readers.values()))
-            self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
+            await self._end(threads)
+            if serving is not None:
+                await serving  # Its last requests have waited for the worker meanwhile.
+            desk_threads.shutdown(wait=False, cancel_futures=True)
         if self._failed.done():
             self._failed.result()
+
+    async def _end(self, threads: dict[str, threading.Thread]) -> None:
+        """In order, but with an end to patience: whatever is cut off here is done again after the next start."""
+        begun_s = time.monotonic()
+
+        async def within(work: Callable[[float], T], most_s: float) -> T:
+            left_s = max(LEAST_S, begun_s + END_WITHIN_S - time.monotonic())
+            return await asyncio.to_thread(work, min(most_s, left_s))
+
+        self._stopping.set()
+        readers = self._readers.values()
+        await asyncio.gather(*(asyncio.to_thread(reader.stop_reading) for reader in readers))
+        for name in ("kafka-setup", "copy-back", "publish-again"):
+            await within(threads[name].join, LEAST_S)
+        self._historian.stop()
+        self._inbox.put(Stop())
+        await within(threads["worker"].join, END_WITHIN_S)
+        await within(threads["history"].join, LEAST_S)
+        for link in list(self._links.values()):
+            link.close()
+        undelivered = await within(self._publisher.close, CLOSE_S) + self._outbox.kept
+        self._commit_offsets()
+        await asyncio.gather(*(within(reader.close, CLOSE_S) for reader in readers))
+        if stuck := [name for name, thread in threads.items() if thread.is_alive()]:
+            self._log.warning("threads_left", threads=stuck)
+        self._log.info("central_stopped", undelivered_records=undelivered, **self.metrics.counts)
 
     def _http_server(self, address: Address, desk: Desk) -> HttpServer:
         app = make_app(desk, self._metrics_page, self._log)
@@ -290,6 +337,8 @@ class Central:
             await http.run()
         except Exception as problem:  # noqa: BLE001  # as with a thread
             self._end_with(problem)
+        else:
+            self._ended("http")
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A thread that dies takes the program with it: better restarted than half alive."""
@@ -297,6 +346,15 @@ class Central:
             work()
         except Exception as problem:  # noqa: BLE001  # it is raised again by `run`
             self._end_with(problem)
+        except BaseException as problem:  # noqa: BLE001  # such as SystemExit, of which nobody else would hear
+            self._end_with(RuntimeError(f"the thread {threading.current_thread().name} was ended: {problem!r}"))
+        else:
+            self._ended(threading.current_thread().name)
+
+    def _ended(self, name: str) -> None:
+        """Nothing of ours ends by itself as long as Central runs."""
+        if not self._stopping.is_set():
+            self._end_with(RuntimeError(f"{name} has ended, though nobody has asked it to"))
 
     def _fail(self, reason: str) -> None:
         self._end_with(KafkaUnusable(reason))
@@ -319,18 +377,20 @@ class Central:
             registry=Registry(self._store.engine),
             books=Books(self._store.engine),
             threads=threads,
-            kafka_works=self._kafka_works,
-            database_works=lambda: self._database_works,
+            health_now=self._health,
         )
 
     async def _metrics_page(self) -> bytes:
         board = await self.board.fresh()
         now = Snapshot(
+            at=clock.now().utc,
             charge_points=board.all(),
             connections=len(self._links),
             waiting=len(self._inbox),
             lag={where: lag for reader in self._readers.values() for where, lag in reader.lag.items()},
-            up={"kafka": self._kafka_works(), "database": self._database_works},
+            up={"kafka": self._kafka_trouble() is None, "database": self._database_works},
+            receipts=self._receipts.backlog,
+            kept=self._outbox.kept,
         )
         return self.metrics.page(now)
 
@@ -392,6 +452,7 @@ class Central:
         topics = cluster.topics(TO_CENTRAL, self._stopping)
         if topics is None:
             return
+        cluster.have_stamped(Topic, self._stopping)
         try:
             for names, reader in self._readers.items():
                 reader.start({name: topics[name] for name in names})
@@ -432,8 +493,8 @@ class Central:
         in_hand = threading.BoundedSemaphore(most_in_hand // batch_records)
 
         def take_batch(records: list[Received]) -> None:
-            while not in_hand.acquire(timeout=RETRY_S):
-                if self._stopping.is_set():
+            while self._outbox.is_full or not in_hand.acquire(timeout=RETRY_S):
+                if self._stopping.wait(RETRY_S if self._outbox.is_full else 0):
                     return
             put(FromBroker(records, in_hand))
 
@@ -450,8 +511,21 @@ class Central:
             on_batch=take_batch,
         )
 
-    def _kafka_works(self) -> bool:
-        return all(reader.works for reader in self._readers.values())
+    def _kafka_trouble(self) -> Trouble | None:
+        if not all(reader.works for reader in self._readers.values()):
+            return Trouble(Standing.UNREACHABLE, f"Kafka at {self._config.kafka} cannot be read")
+        return self._publisher.trouble or next(
+            (reader.trouble for reader in self._readers.values() if reader.trouble is not None), None
+        )
+
+    def _health(self) -> Health:
+        return health_of(
+            self._kafka_trouble(),
+            self._database_works,
+            self.board.held_up,
+            self._receipts.backlog,
+            clock.now().utc,
+        )
 
     def _commit_offsets(self) -> None:
         offsets = self._offsets.take_committable()
@@ -462,8 +536,6 @@ class Central:
     # Decide, commit, act: the worker's thread
 
     def _work(self) -> None:
-        waiting = self._network.republish_receipts(self._store.receipts_waiting(), self._now())
-        self._act(waiting, None)
         stopped = False
         while not stopped or self._inbox:
             self._inbox.wait(self._patience_s())
@@ -493,6 +565,8 @@ class Central:
                 self._decode(records, turn)
             case ReceiptSent(session_id, revision):
                 turn.receipts_sent.append((session_id, revision))
+            case ReceiptsWait(sessions):
+                self._act(self._network.republish_receipts(sessions, self._now()), None)
             case Look():
                 turn.looked_for = True
             case Stop():
@@ -520,7 +594,9 @@ class Central:
                 self.metrics.counts[bad.error.code] += 1
                 turn.rejects.dead_letters.append(DeadLetter(record, bad.error))
                 if bad.driver_id is not None and record.topic in FROM_DRIVERS:
-                    reply = messages.error_response(bad.error.code, str(bad), bad.message_id, clock.now())
+                    reply = messages.error_response(
+                        bad.error.code, str(bad), bad.message_id, clock.now(), bad.driver_id
+                    )
                     turn.rejects.records.append(Record(bad.driver_id, reply))
 
     def _handle(self, turn: Turn) -> None:
@@ -539,6 +615,7 @@ class Central:
         if not decisions.nothing_to_store:
             begun_s = time.perf_counter()
             self._persistently(lambda: self._store.commit(decisions, now.utc))
+            self._receipts.noted(decisions.receipts_sent)
             self.metrics.commit_s.observe(time.perf_counter() - begun_s)
             self._database_works = True  # What could only be read says nothing of a disk that is full.
         handled = Counter([item.connection for item in from_monitors])
@@ -572,16 +649,18 @@ class Central:
             self._loop.call_soon_threadsafe(self._orders.report, decisions.outcomes)
         for record in decisions.records:
             message = record.message
-            if record.droppable:
-                self._keep_up_to_date(record.driver_id, message)
-            else:
-                self._publish(record.driver_id, message, ticket)
+            if not record.droppable:
+                self._outbox.send(record.driver_id, message, ticket)
+            elif not self._outbox.send_droppable(record.driver_id, message):
+                self.metrics.counts["status_update_dropped"] += 1
         for letter in decisions.dead_letters:
-            self._put_aside(letter, ticket)
+            self._tell_of(letter)
+            self._outbox.put_aside(letter, ticket)
         for request in decisions.histories:
-            if ticket is not None:
-                self._offsets.expect(ticket)
-            self._historians.submit(self._answer_history, request, ticket)
+            if not self._historian.ask(request, ticket):
+                self.metrics.counts[TOO_MANY_HISTORIES.code] += 1
+                reply = refusal_of(request, TOO_MANY_HISTORIES, self._now())
+                self._outbox.send(request.driver_id, reply, ticket)
         if ticket is not None:
             self._offsets.seal(ticket)
         for note in decisions.notes:
@@ -589,6 +668,12 @@ class Central:
         self.metrics.counts.update(decisions.counts)
         count(self.metrics.sent, "tcp", decisions.frames)
         count(self.metrics.sent, "kafka", decisions.records)
+
+    def _tell_of(self, letter: DeadLetter) -> None:
+        record, code = letter.record, letter.error.code
+        reason = messages.shown(str(letter.error))
+        self.metrics.counts["dead_letter"] += 1
+        self._warn("bad_record", (record.topic, code), record=record.place, code=code, reason=reason)
 
     def _tell(self, note: Note) -> None:
         if note.kind is not None:
@@ -609,70 +694,30 @@ class Central:
                 self._links[closing.connection].close(closing.error)
         self._take_note_of_handled(handled)
 
-    def _keep_up_to_date(self, driver_id: str, update: Message) -> None:
-        if not self._publisher.publish_droppable(Topic.RESPONSES, driver_id, messages.encode(update)):
-            self.metrics.counts["status_update_dropped"] += 1
-
-    def _publish(self, driver_id: str, message: Message, ticket: Ticket | None) -> None:
-        if ticket is not None:
-            self._offsets.expect(ticket)
-
-        def through(delivered: bool) -> None:
-            if ticket is not None:
-                self._offsets.delivered(ticket)
-            if delivered and isinstance(message, ChargeCompletionResponse):
-                self._inbox.put_second(ReceiptSent(message.session_id, message.revision))
-
-        value = messages.encode(message)
-        while not self._publisher.publish(Topic.RESPONSES, driver_id, value, through):
-            self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
-            if self._stopping.wait(RETRY_S):
-                return
-
-    def _put_aside(self, letter: DeadLetter, ticket: Ticket | None) -> None:
-        record, error = letter.record, letter.error
-        reason = messages.shown(str(error))
-        self.metrics.counts["dead_letter"] += 1
-        self._warn("bad_record", (record.topic, error.code), record=record.place, code=error.code, reason=reason)
-        if ticket is not None:
-            self._offsets.expect(ticket)
-
-        def through(delivered: bool) -> None:
-            # Not delivered is lost, and said in the log: better than that all who come after it wait.
-            if ticket is not None:
-                self._offsets.delivered(ticket)
-
-        headers = {
-            "topic": record.topic.encode(),
-            "partition": b"%d" % record.partition,
-            "offset": b"%d" % record.offset,
-            "code": error.code.encode(),
-            "reason": reason.encode(),
-        }
-        key, value = record.key, record.value
-        if len(key or b"") + len(value) > MAX_DEAD_LETTER_BYTES:
-            headers["left-out"] = b"key and value: %d bytes" % (len(key or b"") + len(value))
-            key, value = None, b""
-        while not self._publisher.publish(Topic.DEAD_LETTERS, key, value, through, headers=headers):
-            self._warn("kafka_queue_full", "kafka_queue", retry_s=RETRY_S)
-            if self._stopping.wait(RETRY_S):
-                return
-
     def _answer_history(self, request: ChargingHistoryRequest, ticket: Ticket | None) -> None:
+        answer: Message
         try:
             sessions, next_before = self._persistently(lambda: self._store.history(request))
+        except DatabaseUnusable:
+            raise  # We are asked to end; it is asked again after the next start.
+        except Exception as bug:  # noqa: BLE001  # one request must not end what others wait for
+            self._log.exception("bug", message="charging_history_request")
+            answer = refusal_of(request, InternalError(f"Central failed at this message: {bug!r}"), clock.now())
+        else:
             answer = ChargingHistoryResponse(
                 **messages.answering(request, clock.now()),
                 driver_id=request.driver_id,
                 sessions=sessions,
                 next_before=next_before,
             )
-            self._publish(request.driver_id, answer, ticket)
-        except Exception:  # noqa: BLE001  # in a thread whose end nobody waits for
-            self._log.exception("bug", message="charging_history_request")
-        finally:
-            if ticket is not None:
-                self._offsets.delivered(ticket)
+        self._outbox.send(request.driver_id, answer, ticket)
+
+    def _publish_what_waits(self) -> None:
+        """Receipts that wait in the database, and what Kafka has refused before."""
+        while not self._stopping.wait(PUBLISH_AGAIN_EVERY_S):
+            with suppress(DatabaseUnusable):  # The worker says so.
+                self._receipts.look()
+            self._outbox.try_again()
 
     def _copy_back(self) -> None:
         while not self._stopping.wait(COPY_BACK_EVERY_S):

@@ -155,7 +155,10 @@ def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> Charg
 def _check_age(net: "Network", request: Message, now: Instant) -> None:
     age_s, limit_s = (now.utc - request.timestamp).total_seconds(), net.policy.request_max_age_s
     if age_s > limit_s:
-        raise RequestExpired(f"the request was made {age_s:.0f} s ago; older than {limit_s:g} s is refused")
+        raise RequestExpired(
+            f"the request was made {age_s:.0f} s ago; older than {limit_s:g} s is refused (if it was made"
+            " just now, the clock of its sender, or Central's, is wrong)"
+        )
     if -age_s > limit_s:
         raise RequestExpired(f"the request is dated {-age_s:.0f} s ahead of Central's clock; set the clock right")
 

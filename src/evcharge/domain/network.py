@@ -60,16 +60,21 @@ from evcharge.errors import (
     NotYours,
     PeerSilent,
     TooManyFailures,
+    TooManyMessages,
     UnexpectedType,
     WireError,
 )
+from evcharge.limits import Rate
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
     AuthRequest,
+    AvailableCpsRequest,
     ChargeCompletion,
     ChargeCompletionResponse,
     ChargeRequest,
     ChargingData,
+    ChargingHistoryRequest,
+    ChargingStatusRequest,
     DriverRequest,
     ErrorResponse,
     Message,
@@ -80,6 +85,10 @@ from evcharge.protocol.messages import (
 from evcharge.protocol.records import Received
 
 UPDATES_AT_LEAST_APART_S = 0.05
+QUERIES = (AvailableCpsRequest, ChargingStatusRequest, ChargingHistoryRequest)
+QUERIES_PER_S = 50.0
+QUERIES_AT_ONCE = 1000
+"""Of one driver: so many pages have the longest list and the longest history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,7 @@ class Network:
         self.cp_ids = sorted(self.charge_points)
         self.came: dict[int, MonitorCame] = {}
         self.guesses = Guesses()
+        self._queries = Rate(QUERIES_PER_S, QUERIES_AT_ONCE)
         self.admitted: dict[int, str] = {}
         self.unregistered: set[int] = set()
         self._watched: set[str] = set()  # One look at a heartbeat is due at a time, however often it reconnects.
@@ -233,13 +243,21 @@ class Network:
 
     def _take_record(self, record: Received, message: Message, now: Instant) -> None:
         if isinstance(message, DriverRequest):
-            error = impostor(self, record, message)
+            error = impostor(self, record, message) or self._too_many_queries(message, now)
             if error is not None:
                 self._turn_away(record, message, error, now)
                 return
         refused = self._route(KAFKA_ROUTES[record.topic], message, None, now)
         if refused is not None and _is_for_a_person(refused, message):
             self.out.dead_letters.append(DeadLetter(record, refused))
+
+    def _too_many_queries(self, request: DriverRequest, now: Instant) -> WireError | None:
+        """One driver's program that has run wild must not keep all others from an answer."""
+        if not isinstance(request, QUERIES) or not self._queries.wait_s(request.driver_id, now.monotonic_s):
+            return None
+        return TooManyMessages(
+            f"{request.driver_id} asks more than {QUERIES_PER_S:g} times a second; ask less often"
+        )
 
     def _turn_away(self, record: Received, request: DriverRequest, error: WireError, now: Instant) -> None:
         """Answered, but not remembered, as with a stranger on TCP; nor is what was remembered repeated."""

@@ -17,6 +17,7 @@ from evcharge.protocol.messages import (
     ChargeRequest,
     ChargeRequestResponse,
     ChargingStatusUpdate,
+    DriverRequest,
     ErrorResponse,
     Message,
     RegisterRequest,
@@ -128,5 +129,7 @@ def refusal_of(message: Message, error: WireError, now: Instant) -> Message:
                 session_id=message.session_id,
                 **refused,
             )
+        case DriverRequest():
+            return ErrorResponse(**refused, driver_id=message.driver_id)
         case _:
             return ErrorResponse(**refused)

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from structlog.typing import FilteringBoundLogger
@@ -42,8 +43,9 @@ from evcharge.protocol.messages import (
 )
 from evcharge.protocol.records import SIGNATURE_HEADER, Received, signature_of
 from evcharge.protocol.topics import FROM_DRIVERS, Topic, partition_of
-from evcharge.transport.kafka import Cluster, Publisher, Subscriber, Topics
+from evcharge.transport.kafka import Cluster, Subscriber, Topics
 from evcharge.transport.kafka_settings import KafkaAccess
+from evcharge.transport.publisher import Publisher, Refusal
 from evcharge.transport.trace import Trace
 
 REPEAT_S = 5.0
@@ -52,6 +54,7 @@ PROBE_S = 2.0
 LOOK_AT_TOPICS_EVERY_S = 10.0
 FIRST_LOOK_AT_TOPICS_S = 1.0  # A command that is answered at once need not look at all.
 
+P = ParamSpec("P")
 R = TypeVar("R", bound=Reply)
 
 
@@ -59,11 +62,27 @@ class NoAnswer(EvchargeError):
     """Central has not answered in time."""
 
 
-def _where_answers_are(topics: Topics, driver_ids: frozenset[str] | None) -> list[tuple[str, int]]:
-    """The partitions with the answers to these drivers, or to all."""
-    partitions = topics[Topic.RESPONSES].partitions
-    numbers = range(partitions) if driver_ids is None else {partition_of(one, partitions) for one in driver_ids}
-    return [(Topic.RESPONSES, number) for number in sorted(numbers)]
+class KafkaRefuses(NoAnswer, KafkaUnusable):
+    """What was asked has not got through, and will not until a person has done something."""
+
+
+class WhereAnswersAre:
+    """The partitions with the answers to these drivers, or to all (None).
+
+    One that was read stays: when partitions are added, Central's client goes on with the old number of them for a
+    while, and what it has written there must be heard, too.
+    """
+
+    def __init__(self, driver_ids: Iterable[str] | None) -> None:
+        self._driver_ids = frozenset(driver_ids) if driver_ids is not None else None
+        self._read: set[int] = set()
+
+    def __call__(self, topics: Topics) -> list[tuple[str, int]]:
+        partitions = topics[Topic.RESPONSES].partitions
+        ids = self._driver_ids
+        numbers = range(partitions) if ids is None else {partition_of(one, partitions) for one in ids}
+        self._read = {number for number in self._read.union(numbers) if number < partitions}
+        return [(Topic.RESPONSES, number) for number in sorted(self._read)]
 
 
 class DriverLink:
@@ -87,6 +106,7 @@ class DriverLink:
         self._asked: dict[UUID, asyncio.Future[Reply]] = {}
         self._listeners: dict[str, Callable[[Message], None]] = {}
         self._broken: str | None = None
+        self._refused: str | None = None
 
     @asynccontextmanager
     async def opened(self, driver_ids: Iterable[str] | None) -> AsyncIterator["DriverLink"]:
@@ -95,12 +115,11 @@ class DriverLink:
         self._publisher = Publisher(
             self._kafka, self._client_id, trace=self._trace, log=self._log, on_fatal=self._fail, linger_ms=0
         )
-        mine = frozenset(driver_ids) if driver_ids is not None else None
         subscriber = Subscriber(
             self._kafka,
             self._client_id,
             group_id=None,
-            choose=lambda topics: _where_answers_are(topics, mine),
+            choose=WhereAnswersAre(driver_ids),
             trace=self._trace,
             log=self._log,
             on_fatal=self._fail,
@@ -150,10 +169,21 @@ class DriverLink:
 
     def _fail(self, reason: str) -> None:
         self._broken = reason
+        self._call(self._give_up, reason)
 
-    def _call(self, function: Callable[[list[Received]], None], batch: list[Received]) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, batch)
+    def _give_up(self, reason: str) -> None:
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(KafkaRefuses(reason))
+
+    def _take_report(self, asked: "asyncio.Future[Reply]", refusal: Refusal | None) -> None:
+        self._refused = refusal.reason if refusal is not None else None
+        if refusal is not None and refusal.for_good and not asked.done():
+            asked.set_exception(KafkaRefuses(f"the request does not get through: {refusal.reason}"))
+
+    def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            self._loop.call_soon_threadsafe(partial(function, *args, **kwargs))
 
     def _hear(self, batch: list[Received]) -> None:
         for record in batch:
@@ -184,15 +214,19 @@ class DriverLink:
         self._asked[request.message_id] = asked
         value = messages.encode(request)
         headers = {SIGNATURE_HEADER: signature_of(value, signing_key)} if signing_key else {}
+
+        def reported(refusal: Refusal | None) -> None:
+            self._call(self._take_report, asked, refusal)
+
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
-                    self._publisher.publish(topic, record_key, value, headers=headers)
+                    self._publisher.publish(topic, record_key, value, reported, headers=headers)
                     done, _ = await asyncio.wait([asked], timeout=REPEAT_S)
                     if done:
                         break
         except TimeoutError:
-            reason = self._broken or "is Central running?"
+            reason = self._broken or self._refused or "is Central running?"
             raise NoAnswer(f"no answer from Central within {self._timeout_s:g} s; {reason}") from None
         finally:
             del self._asked[request.message_id]

@@ -355,10 +355,11 @@ class ChargingHistoryResponse(Reply, frozen=True, kw_only=True, tag="charging_hi
 
 
 class ErrorResponse(Reply, frozen=True, kw_only=True, tag="error_response"):
-    """`in_reply_to` is the `message_id` of the message at fault, where it could be read."""
+    """`in_reply_to` is the `message_id` of the message at fault, `driver_id` its driver, as far as legible."""
 
     code: Id
     reason: Text
+    driver_id: Id | None = None
 
 
 AnyMessage = (
@@ -540,7 +541,14 @@ def refusal(message: Message, allowed: Iterable[type[Message]]) -> UnexpectedTyp
     return UnexpectedType(f"{type_name(message)} may not be sent here; expected one of: {names}")
 
 
-def error_response(code: str, reason: str, in_reply_to: UUID | None, now: Instant) -> ErrorResponse:
+def error_response(
+    code: str, reason: str, in_reply_to: UUID | None, now: Instant, driver_id: str | None = None
+) -> ErrorResponse:
     return ErrorResponse(
-        message_id=new_id(), timestamp=now.utc, in_reply_to=in_reply_to, code=code, reason=shown(reason)
+        message_id=new_id(),
+        timestamp=now.utc,
+        in_reply_to=in_reply_to,
+        code=code,
+        reason=shown(reason),
+        driver_id=driver_id,
     )

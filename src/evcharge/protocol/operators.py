@@ -269,12 +269,19 @@ class Totals(Shape, frozen=True, kw_only=True):
 
 
 class Health(Shape, frozen=True, kw_only=True):
-    """`ok` if Kafka and database are."""
+    """`ok` if nothing is wrong, else `degraded`, with a sentence for each thing that is.
+
+    `kafka`: ok, unreachable, clock_differs, refuses_records, records_wait or group_shared;
+    `database`: ok or unusable; `receipts_wait_s`: how long the first of them has waited.
+    """
 
     status: str
     kafka: str
     database: str
     version: str
+    reasons: list[str] = []
+    receipts_waiting: int = 0
+    receipts_wait_s: float = 0.0
 
 
 class Problem(Shape, frozen=True, kw_only=True):

@@ -39,8 +39,9 @@ from evcharge.protocol.messages import ChargeCompletionResponse
 from evcharge.protocol.topics import TO_CENTRAL
 from evcharge.replay.report import Tally
 from evcharge.replay.rows import Row
-from evcharge.transport.kafka import Cluster, Publisher
+from evcharge.transport.kafka import Cluster
 from evcharge.transport.kafka_settings import KafkaAccess
+from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 

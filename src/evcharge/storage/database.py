@@ -3,32 +3,40 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from evcharge.errors import DatabaseUnusable
 from evcharge.storage.schema import SQLITE_PRAGMAS
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+LOCK_PATIENCE_S = 10.0
+NEVER = threading.Event()
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISIONS = sorted(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*_*.py"))
 """Oldest first. From the names of the files: importing Alembic would make a start a tenth longer."""
 
 
-def open_database(path: Path) -> Engine:
-    """The database in the file `path`, made or brought up to date if need be; raises `DatabaseUnusable`."""
+def open_database(path: Path, giving_up: threading.Event = NEVER) -> Engine:
+    """The database in the file `path`, made or brought up to date if need be; raises `DatabaseUnusable`.
+
+    Whoever wants to write waits for a lock of others no longer once `giving_up` is set.
+    """
     _check_place(path)
     _make_private(path)
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
         up_to_date = _is_ours_and_up_to_date(engine, path)
         event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", partial(_begin, giving_up=giving_up))
         engine.dispose()
         if up_to_date:
             engine.connect().close()  # Whether it can be used shows now.
@@ -98,8 +106,26 @@ def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
         connection.execute(str(pragma))
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+def _begin(connection: Connection, giving_up: threading.Event) -> None:
+    begin = connection.get_execution_options().get("begin", "BEGIN")
+    patiently(lambda: connection.exec_driver_sql(begin), giving_up)
+
+
+def patiently(begin: Callable[[], object], giving_up: threading.Event) -> None:
+    """Begin a transaction, as soon as nobody else writes; raises what the library says if that lasts too long.
+
+    SQLite's own patience has no end before its time.
+    """
+    until_s = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        last_try = giving_up.is_set() or time.monotonic() > until_s
+        try:
+            begin()
+        except (sqlite3.OperationalError, OperationalError) as problem:
+            if last_try or "locked" not in str(problem):
+                raise
+        else:
+            return
 
 
 def _is_ours_and_up_to_date(engine: Engine, path: Path) -> bool:

@@ -275,7 +275,7 @@ SQLITE_PRAGMAS = (
     # Each commit reaches the disk before anything is promised; NORMAL would lose the last ones in a power cut.
     text("PRAGMA synchronous = FULL"),
     text("PRAGMA foreign_keys = ON"),
-    text("PRAGMA busy_timeout = 10000"),
+    text("PRAGMA busy_timeout = 500"),  # `database.patiently` waits for longer, but can be told to stop.
     # In KiB: by default 2,000, which is less than the 10,000 open sessions of a large network.
     text("PRAGMA cache_size = -4096"),
     # In pages, so 64 MiB: `Store.copy_back` keeps the log shorter; if it cannot, whoever writes has to.

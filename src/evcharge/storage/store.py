@@ -1,6 +1,7 @@
 """What the programs ask of the database, and nothing more."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
@@ -21,7 +22,15 @@ from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
 from evcharge.storage.batches import CHARGE_POINT_COLUMNS, BatchWriter
-from evcharge.storage.database import BEGIN_WRITING, changing, open_database, reading, writing
+from evcharge.storage.database import (
+    BEGIN_WRITING,
+    NEVER,
+    changing,
+    open_database,
+    patiently,
+    reading,
+    writing,
+)
 from evcharge.storage.prepared import Lookup
 from evcharge.storage.settlements import SettlementReader
 
@@ -33,8 +42,10 @@ _SESSION_FIELDS = [field.name for field in fields(Session) if field.name in sche
 class Store:
     """One database. `commit` and `known` belong to one thread; the others may be called from any."""
 
-    def __init__(self, path: Path) -> None:
-        self.engine = open_database(path)
+    def __init__(self, path: Path, giving_up: threading.Event = NEVER) -> None:
+        """Once `giving_up` is set, nobody waits any longer for another program's lock."""
+        self.engine = open_database(path, giving_up)
+        self._giving_up = giving_up
         dialect = self.engine.dialect
         self._batches = BatchWriter(dialect)
         self._answers = Lookup.of_key(schema.answers.c.request_id, dialect)
@@ -80,12 +91,20 @@ class Store:
         with reading(self.engine) as connection:
             return connection.scalar(select(func.max(schema.sessions.c.number))) or 0
 
-    def receipts_waiting(self) -> list[Session]:
-        """Ended sessions of whose receipt it is not known that Kafka has it."""
-        return self._sessions_that(schema.RECEIPT_WAITS)
+    def receipts_waiting(self, after: int = 0, limit: int | None = None) -> list[Session]:
+        """Ended sessions of whose receipt it is not known that Kafka has it, those with numbers after `after`."""
+        return self._sessions_that(schema.RECEIPT_WAITS & (schema.sessions.c.number > after), limit)
 
-    def _sessions_that(self, condition: Any) -> list[Session]:
-        query = select(schema.sessions).where(condition).order_by(schema.sessions.c.number)
+    def receipts_backlog(self) -> tuple[int, datetime | None]:
+        """How many receipts wait, and when the first of these sessions ended."""
+        sessions = schema.sessions
+        first = select(sessions.c.ended_at).where(schema.RECEIPT_WAITS).order_by(sessions.c.number).limit(1)
+        with reading(self.engine) as connection:
+            waiting = connection.scalar(select(func.count()).select_from(sessions).where(schema.RECEIPT_WAITS))
+            return waiting or 0, connection.scalar(first)
+
+    def _sessions_that(self, condition: Any, limit: int | None = None) -> list[Session]:
+        query = select(schema.sessions).where(condition).order_by(schema.sessions.c.number).limit(limit)
         with reading(self.engine) as connection:
             return [_session(row) for row in connection.execute(query).mappings()]
 
@@ -124,7 +143,7 @@ class Store:
     def _transaction(self, begin: str) -> Iterator[DBAPICursor]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(begin)
+            patiently(lambda: cursor.execute(begin), self._giving_up)
             yield cursor
             self._connection.commit()
         except sqlite3.OperationalError as problem:

@@ -1,31 +1,32 @@
-"""Apache Kafka through confluent-kafka: batches in, batches out, delivery reports. Nothing of charging."""
+"""Apache Kafka through confluent-kafka: batches in, and topics. Nothing of charging."""
 
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import methodcaller
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
-    Producer,
     TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaRecord
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 from structlog.typing import FilteringBoundLogger
 
 from evcharge.errors import KafkaUnusable
 from evcharge.protocol.records import Received
-from evcharge.transport.kafka_settings import KafkaAccess
+from evcharge.transport.broker_watch import SHUT_OUT, BrokerWatch, Trouble, shut_out_by
+from evcharge.transport.kafka_settings import KafkaAccess, client_settings
 from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
 
@@ -35,71 +36,18 @@ LEAVE_POLL_S = 0.5
 """librdkafka waits by the wall clock: if that is set back by an hour, a poll lasts an hour. We end without it."""
 BATCH_RECORDS = 2000
 FETCH_BYTES = 100_000
-QUEUE_RECORDS = 200_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
-UNLIMITED = 0
 SURVEY_EVERY_S = 2.0
-SHUT_OUT = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+STAMP = "message.timestamp.type"
+BROKERS_TIME = {STAMP: "LogAppendTime"}
+"""Else a broker refuses the records of whoever has a clock that is more than an hour ahead."""
 NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
-NO_HEADERS: Mapping[str, bytes] = {}
 
 T = TypeVar("T")
 OUT_OF_RANGE = "Kafka does not have the record that comes next; reading goes on with the oldest one that it has"
 _headers = methodcaller("headers")
 """Not `record.headers()`: Python may take a short cut there, which does not notice that the library has failed."""
-
-# librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
-_quiet = logging.getLogger("evcharge.librdkafka")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
-
-
-class BrokerWatch:
-    """Says once that the broker is away, or does not let us in, and once that it is back."""
-
-    def __init__(self, kafka: KafkaAccess, log: FilteringBoundLogger, on_fatal: Callable[[str], None]) -> None:
-        self._kafka = kafka
-        self._log = log
-        self._on_fatal = on_fatal
-        self.away = False
-        self._shut_out = False
-
-    def failed(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._on_fatal(f"Kafka at {self._kafka}: {error.str()}")
-        elif error.code() in SHUT_OUT:
-            if not self._shut_out:
-                self._log.error("kafka_refuses_us", address=self._kafka.address, cause=shut_out_by(error))
-            self._shut_out = self.away = True
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self.away:
-            self.away = True
-            self._log.warning("waiting_for_kafka", address=self._kafka.address, cause=error.str())
-
-    def worked(self) -> None:
-        if self.away:
-            self._shut_out = self.away = False
-            self._log.info("kafka_is_back", address=self._kafka.address)
-
-
-def shut_out_by(error: KafkaError) -> str:
-    """What the broker, or the library, has against us: without the library's names of threads and brokers."""
-    said = error.str().partition(": ")[2] or error.str()
-    return f"{said.partition(' (after ')[0]}; look at --kafka-config"
-
-
-def _settings(kafka: KafkaAccess, client_id: str, error_cb: Callable[[KafkaError], None]) -> dict[str, Any]:
-    return {
-        "bootstrap.servers": kafka.address,
-        "client.id": client_id,
-        "error_cb": error_cb,
-        "logger": _quiet,
-        "reconnect.backoff.max.ms": 2000,
-        # A connection that died without a word is given up after this, not after librdkafka's 60 s.
-        "socket.timeout.ms": 10_000,
-        "socket.keepalive.enable": True,
-        "topic.metadata.refresh.interval.ms": 30_000,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,96 +66,6 @@ Topics = dict[str, TopicNow]
 
 def partitions_of(topics: Topics) -> list[tuple[str, int]]:
     return [(name, number) for name, topic in sorted(topics.items()) for number in range(topic.partitions)]
-
-
-class Publisher:
-    """An idempotent producer (`acks=all`). What it accepts it delivers, however long the broker is away."""
-
-    def __init__(
-        self,
-        kafka: KafkaAccess,
-        client_id: str,
-        *,
-        trace: Trace | None,
-        log: FilteringBoundLogger,
-        on_fatal: Callable[[str], None],
-        linger_ms: int = 1,
-    ) -> None:
-        self._watch = BrokerWatch(kafka, log, on_fatal)
-        self._log = log
-        self._trace = trace
-        self._producer = kafka.client(
-            Producer,
-            _settings(kafka, client_id, self._watch.failed)
-            | {
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": linger_ms,
-                "message.timeout.ms": UNLIMITED,
-                "queue.buffering.max.messages": QUEUE_RECORDS,
-            },
-        )
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._serve_reports, name="kafka-reports", daemon=True)
-        self._thread.start()
-
-    def publish(
-        self,
-        topic: str,
-        key: str | bytes | None,
-        value: bytes | None,
-        on_report: Callable[[bool], None] | None = None,
-        *,
-        headers: Mapping[str, bytes] = NO_HEADERS,
-    ) -> bool:
-        """Queue a record; False when the queue is full, because the broker has been away too long.
-
-        `on_report` is told, in another thread, whether the broker has written the record.
-        """
-
-        def report(error: KafkaError | None, _: KafkaRecord | None) -> None:
-            if error is None:
-                self._watch.worked()
-            else:
-                self._log.error("record_not_delivered", topic=topic, key=_text(key), cause=error.str())
-            if on_report is not None:
-                on_report(error is None)
-
-        try:
-            self._producer.produce(topic, value=value, key=key, headers=dict(headers), on_delivery=report)
-        except BufferError:
-            return False
-        except KafkaException as problem:  # It is too large, say; no other try will be better.
-            report(problem.args[0], None)
-            return True
-        if self._trace is not None:
-            self._trace.record("out", topic, _text(key), value or b"")
-        return True
-
-    def publish_droppable(self, topic: str, key: str, value: bytes) -> bool:
-        """Queue a record that may be lost; whether it is, nobody is told, which is most of what a record costs.
-
-        False when the queue is half full, so that what must not be lost finds room.
-        """
-        if len(self._producer) >= QUEUE_RECORDS // 2:
-            return False
-        try:
-            self._producer.produce(topic, value, key)
-        except (BufferError, KafkaException):
-            return False
-        if self._trace is not None:
-            self._trace.record("out", topic, key, value)
-        return True
-
-    def _serve_reports(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(POLL_S)
-
-    def close(self, timeout_s: float = CLOSE_S) -> int:
-        """Deliver what is queued; the number of records that the broker did not take in time."""
-        self._stopping.set()
-        self._thread.join(LEAVE_POLL_S)
-        return int(self._producer.flush(timeout_s))
 
 
 class Subscriber:
@@ -246,7 +104,7 @@ class Subscriber:
         self._choose = choose or partitions_of
         self._consumer = kafka.client(
             Consumer,
-            _settings(kafka, client_id, self._watch.failed)
+            client_settings(kafka, client_id, self._watch.failed)
             | {
                 "group.id": group_id or client_id,
                 "enable.auto.commit": False,
@@ -362,8 +220,10 @@ class Subscriber:
     def _read(self) -> None:
         try:
             self._read_on()
-        except Exception as bug:  # noqa: BLE001  # in a thread, whose end nobody would notice
-            self._log.exception("bug", message="reading from Kafka")
+        except KafkaException as problem:
+            self._watch.fatal(problem.args[0])
+        except BaseException as bug:  # noqa: BLE001  # in a thread, whose end nobody would notice
+            self._log.error("bug", message="reading from Kafka", exc_info=bug)
             self._on_fatal(f"reading from Kafka has failed: {bug!r}")
 
     def _read_on(self) -> None:
@@ -379,6 +239,10 @@ class Subscriber:
             if batch and not self._stopping.is_set():
                 self._watch.worked()
                 self._on_batch(batch)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return self._watch.trouble
 
     @property
     def works(self) -> bool:
@@ -448,15 +312,15 @@ class Subscriber:
         if self._thread.is_alive():
             self._thread.join(LEAVE_POLL_S)
 
-    def close(self) -> None:
-        """Stop, and write down how far this group has come, if the broker is there to take it."""
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Stop, and write down how far this group has come, if the broker is there to take it in time."""
         self.stop_reading()
         if self._thread.is_alive():
             return  # In a poll that lasts; what was not committed is read again, which changes nothing.
         # In a thread, which is left if a broker that is silent holds it up.
         closing = threading.Thread(target=self._close, name="kafka-close", daemon=True)
         closing.start()
-        closing.join(CLOSE_S)
+        closing.join(timeout_s)
 
     def _close(self) -> None:
         try:
@@ -496,7 +360,7 @@ class Cluster:
         self._log = log
         self._on_refused = on_refused
         self._refused: str | None = None
-        self._admin = kafka.client(AdminClient, _settings(kafka, "evcharge-setup", self._failed))
+        self._admin = kafka.client(AdminClient, client_settings(kafka, "evcharge-setup", self._failed))
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in SHUT_OUT:
@@ -559,7 +423,9 @@ class Cluster:
 
     def create(self, names: Iterable[str], partitions: int) -> None:
         """Raises `KafkaUnusable` if the broker refuses."""
-        requests = [NewTopic(name, num_partitions=partitions, replication_factor=-1) for name in names]
+        requests = [
+            NewTopic(name, num_partitions=partitions, replication_factor=-1, config=BROKERS_TIME) for name in names
+        ]
         if not requests:
             return
         asked = self._admin.create_topics(requests, request_timeout=LEADER_TIMEOUT_S)
@@ -572,12 +438,32 @@ class Cluster:
                     raise KafkaUnusable(f"Kafka refuses to create the topic {name}: {error.str()}") from None
         self._log.info("topics_created", topics=sorted(asked), partitions=partitions)
 
+    def have_stamped(self, names: Iterable[str], stopping: threading.Event) -> None:
+        """Have the broker stamp what comes on these topics, if it lets us."""
+        topics = [ConfigResource(ResourceType.TOPIC, str(name)) for name in names]
+        try:
+            looks = self._admin.describe_configs(topics, request_timeout=METADATA_TIMEOUT_S)
+            senders = [topic for topic, look in looks.items() if look.result()[STAMP].value != BROKERS_TIME[STAMP]]
+            for topic in senders:
+                topic.add_incremental_config(
+                    ConfigEntry(STAMP, BROKERS_TIME[STAMP], incremental_operation=AlterConfigOpType.SET)
+                )
+            if not senders or stopping.is_set():
+                return
+            changes = self._admin.incremental_alter_configs(senders, request_timeout=METADATA_TIMEOUT_S)
+            for change in changes.values():
+                change.result()
+        except KafkaException as problem:
+            self._log.info("topics_not_stamped_by_kafka", cause=problem.args[0].str(), setting=STAMP)
+        else:
+            self._log.info("topics_stamped_by_kafka", topics=sorted(topic.name for topic in senders))
+
     def begin_at_end(self, group_id: str, names: Iterable[str]) -> None:
         """Let a group begin after the last records that are there now. Raises `KafkaUnusable`."""
         found, silence = self._found()
         if silence is not None:
             raise KafkaUnusable(f"Kafka at {self._kafka}: {silence}")
-        settings = _settings(self._kafka, "evcharge-setup", lambda error: None)
+        settings = client_settings(self._kafka, "evcharge-setup", lambda error: None)
         consumer = self._kafka.client(Consumer, settings | {"group.id": group_id, "enable.auto.commit": False})
         partitions = partitions_of({name: found[name] for name in names if name in found})
         try:

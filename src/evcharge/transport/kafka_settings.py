@@ -1,12 +1,13 @@
 """How to reach Kafka: where it is, and what else its client library is to be told (`--kafka-config`)."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from evcharge.errors import UsageError
 from evcharge.text_files import lines_of
@@ -43,6 +44,11 @@ NAME = re.compile("[a-z0-9._]+")
 
 C = TypeVar("C")
 
+# librdkafka would write each failed attempt to connect to stderr; we say once what is waited for.
+_quiet = logging.getLogger("evcharge.librdkafka")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
@@ -60,6 +66,21 @@ class KafkaAccess:
             return kind({**ours, **self.settings})
         except KafkaException as problem:
             raise UsageError(f"--kafka-config does not work: {problem.args[0].str().strip()}") from None
+
+
+def client_settings(kafka: KafkaAccess, client_id: str, error_cb: Callable[[KafkaError], None]) -> dict[str, Any]:
+    """What all clients of the library have in common."""
+    return {
+        "bootstrap.servers": kafka.address,
+        "client.id": client_id,
+        "error_cb": error_cb,
+        "logger": _quiet,
+        "reconnect.backoff.max.ms": 2000,
+        # A connection that died without a word is given up after this, not after librdkafka's 60 s.
+        "socket.timeout.ms": 10_000,
+        "socket.keepalive.enable": True,
+        "topic.metadata.refresh.interval.ms": 10_000,
+    }
 
 
 def read_settings(path: Path) -> dict[str, str]:

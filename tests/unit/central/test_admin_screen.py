@@ -16,7 +16,9 @@ from snapshots import SIZES, compare, shown, utc
 from evcharge.central.board import Board
 from evcharge.central.console import AdminCLI
 from evcharge.central.desk import Desk
+from evcharge.central.health import health_of
 from evcharge.central.panels import NetworkView
+from evcharge.central.receipts import Backlog
 from evcharge.console.events import EventLog
 from evcharge.domain.commands import Actor, Command
 from evcharge.domain.instant import Instant
@@ -89,8 +91,7 @@ def cli(tmp_path: Path) -> Iterator[AdminCLI]:
         registry=Registry(engine),
         books=Books(engine),
         threads=threads,
-        kafka_works=lambda: True,
-        database_works=lambda: False,
+        health_now=lambda: health_of(None, False, False, Backlog(), NOON),
     )
     events = EventLog(lambda: NOON)
     now = Instant(NOON, 1000.0)

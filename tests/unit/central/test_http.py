@@ -20,9 +20,11 @@ from structlog.testing import CapturingLogger
 
 from evcharge.central.board import Board
 from evcharge.central.desk import Desk
+from evcharge.central.health import health_of
 from evcharge.central.http import event_lines, make_app
 from evcharge.central.http_page import page_of
 from evcharge.central.orders import Orders
+from evcharge.central.receipts import Backlog
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor, Command, Role
 from evcharge.errors import InternalError
@@ -61,8 +63,7 @@ def desk(path: Path, registry: Registry) -> Iterator[Desk]:
             registry=registry,
             books=Books(open_database(path)),
             threads=threads,
-            kafka_works=lambda: True,
-            database_works=lambda: True,
+            health_now=lambda: health_of(None, True, False, Backlog(), NOW),
         )
 
 
