@@ -19,6 +19,8 @@ SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 SCREEN = "\x1b[?1049h"
 NO_SCREEN = "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
+END = "\x1b_end\x1b\\"
+"""What no program writes, nor any terminal shows."""
 FOREIGN = ("EVCHARGE_", "COLUMNS", "LINES")
 """What whoever runs the tests has set for programs of his own, and for a terminal of another size."""
 
@@ -30,11 +32,19 @@ def _as_a_shell_does() -> None:
 
 
 class Terminal:
-    """A pseudo-terminal of 80x24; the program leads its session, as a shell's foreground job does."""
+    """A pseudo-terminal; the program leads its session, as a shell's foreground job does."""
 
-    def __init__(self, folder: Path, *arguments: str, stderr: Path | None = None, term: str = "xterm-256color"):
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        stderr: Path | None = None,
+        term: str = "xterm-256color",
+        size: tuple[int, int] = (80, 24),
+        env: dict[str, str] | None = None,
+    ):
         self._terminal, self._program = pty.openpty()
-        self.resize(80, 24, tell=False)
+        self.resize(*size, tell=False)
         self._before = termios.tcgetattr(self._program)
         log = stderr.open("w") if stderr is not None else None
         self.process = subprocess.Popen(
@@ -44,7 +54,8 @@ class Terminal:
             stderr=log if log is not None else self._program,
             cwd=folder,
             env={name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-            | {"TERM": term},
+            | {"TERM": term}
+            | (env or {}),
             start_new_session=True,
             preexec_fn=_as_a_shell_does,
         )
@@ -92,6 +103,12 @@ class Terminal:
         self.hang()
         os.close(self._program)
         os.close(self._terminal)
+
+    def ended(self) -> None:
+        """All that the program has written has been read; to be called once, after its end."""
+        os.write(self._program, END.encode())
+        eventually(lambda: END in self.raw, "the terminal has been read to its end")
+        self._said = self._said.replace(END.encode(), b"")
 
     def wait(self) -> int:
         code = self.process.wait(30)

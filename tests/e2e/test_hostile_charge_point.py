@@ -23,19 +23,19 @@ def say(link: socket.socket, type_: str, **fields: Any) -> None:
 
 
 @contextmanager
-def hostile_charge_point(port: int) -> Iterator[None]:
+def hostile_charge_point(port: int, cp_id: str = "CP001") -> Iterator[None]:
     with socket.create_connection(("127.0.0.1", port)) as link:
-        say(link, "auth_request", cp_id="CP001")
+        say(link, "auth_request", cp_id=cp_id)
         say(
             link,
             "register_request",
-            cp_id="CP001",
+            cp_id=cp_id,
             location=HOSTILE,
             price_per_kwh="0.30",
             currency="EUR",
             max_power_w=22000,
         )
-        fault = {"cp_id": "CP001", "fault_code": "cable"}
+        fault = {"cp_id": cp_id, "fault_code": "cable"}
         say(link, "fault_notification", **fault, description=HOSTILE)
         say(link, "fault_notification", **fault, description=CONTROLS)  # refused, and so is the next
         say(link, f"nonsense{CONTROLS}{MARKS}")
@@ -43,7 +43,7 @@ def hostile_charge_point(port: int) -> Iterator[None]:
         say(
             link,
             "status_update",
-            cp_id="CP001",
+            cp_id=cp_id,
             status="FAULTY",
             engine_connected=True,
             reason=HOSTILE,

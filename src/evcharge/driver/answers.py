@@ -1,6 +1,8 @@
 """What a driver can ask for, once, as text for people or as JSON for scripts."""
 
 import asyncio
+import io
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -211,8 +213,11 @@ def _framed(head: Sequence[str], rows: Iterable[Sequence[object]], none: str) ->
         table.add_row(*(one_line(str(cell)) for cell in row))
     if not table.row_count:
         return none
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    console = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    # Without colours: a text is made harmless where it is said, and so would they be.
+    console = Console(
+        file=io.StringIO(), width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
