@@ -1,6 +1,6 @@
 """The options that the sub-commands share. Each can come from the environment: `--db` from `EVCHARGE_DB`."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 from evcharge.domain.battery import Current
 from evcharge.protocol import messages
 from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
+from evcharge.protocol.notation import plain_decimal
 from evcharge.transport.tcp import Address
 
 
@@ -23,7 +24,7 @@ def parse_address(text: str | Address) -> Address:
         return text
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise typer.BadParameter(f"expected HOST:PORT, not {text!a}")
     return Address(host, int(port))
 
@@ -40,13 +41,16 @@ def parse_id(text: str) -> str:
     return text
 
 
-def parse_price(text: str) -> Decimal:
+def parse_price(text: str | Decimal) -> Decimal:
+    if isinstance(text, Decimal):  # Typer passes defaults through the parser, too
+        return text
     try:
-        price = Decimal(text)
+        price = plain_decimal(text)
         check_price(price)
-    except (InvalidOperation, ValueError):
+    except ValueError:
         raise typer.BadParameter(
-            f"expected a price from 0 to {MAX_PRICE_PER_KWH}, of at most {PRICE_DECIMALS} decimals, not {text!a}"
+            f"expected a price from 0 to {MAX_PRICE_PER_KWH} in plain notation, such as 0.30, of at most"
+            f" {PRICE_DECIMALS} decimals, not {text!a}"
         ) from None
     return price
 

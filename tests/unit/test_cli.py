@@ -15,11 +15,13 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import typer.main
 
 from evcharge import __version__, cli, options
+from evcharge.central.arguments import day_of, price_of, session_id_of
 from evcharge.driver.answers import read_wishes
 from evcharge.errors import UsageError
 from evcharge.fleet import fleet_ids
@@ -443,9 +445,40 @@ def test_addresses(text: str, address: Address) -> None:
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["0", "0.30", "1000", "0.123456", "1e-2"])
+@pytest.mark.parametrize("text", ["0", "0.30", "1000", "0.123456", "0.01"])
 def test_prices(text: str) -> None:
     assert options.parse_price(text) == Decimal(text)
+    assert price_of(text) == Decimal(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0", "٠.٣", " 0.30", "0.30\n", ".5", "5.", "+0.30", "3e-1", "1E+2", "NaN", "0,30", "-0", ""]
+)
+def test_a_price_in_another_notation_is_refused_on_the_command_line_and_at_the_console(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"in plain notation, such as 0\.30"):
+        options.parse_price(text)
+    with pytest.raises(UsageError, match=r"a price is a number such as 0\.35, not"):
+        price_of(text)
+
+
+@pytest.mark.parametrize("port", ["٥٠٠٠", "5_0", " 50", "+50"])
+def test_a_port_is_written_in_digits(port: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected HOST:PORT"):
+        options.parse_address(f"localhost:{port}")
+
+
+@pytest.mark.parametrize("day", ["20261130", "2026-W48-1", "2026-11-30T00:00:00", "٢٠٢٦-11-30", " 2026-11-30"])
+def test_a_day_is_written_in_one_way(day: str) -> None:
+    with pytest.raises(UsageError, match="a day is written 2026-11-30, not"):
+        day_of(day)
+
+
+def test_a_session_is_named_as_the_messages_name_it() -> None:
+    name = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
+    assert session_id_of(name) == session_id_of(name.upper()) == UUID(name)
+    for other in (f"{{{name}}}", f"urn:uuid:{name}", name[:-1], f" {name}"):
+        with pytest.raises(UsageError, match="is no session id"):
+            session_id_of(other)
 
 
 def test_the_ids_of_a_fleet_are_ids() -> None:

@@ -1,13 +1,15 @@
 """What operators type after a command: ids, days, prices, filters. Each raises `UsageError`."""
 
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from uuid import UUID
+
+import msgspec
 
 from evcharge.console.shell import whole_number
 from evcharge.errors import UsageError
-from evcharge.protocol.messages import check_price, is_id
+from evcharge.protocol.messages import check_price, fits, is_id
+from evcharge.protocol.notation import is_plain
 from evcharge.protocol.operators import MAX_ROWS, SessionFilter
 
 ROWS = 20
@@ -36,9 +38,8 @@ def kind_and_id(words: list[str], command: str) -> tuple[str, str]:
 
 
 def uuid_of(text: str) -> UUID | None:
-    with suppress(ValueError):
-        return UUID(text)
-    return None
+    """As the messages have them: Python's own would take braces and `urn:uuid:`, too."""
+    return UUID(text) if fits(text, UUID) else None
 
 
 def session_id_of(text: str) -> UUID:
@@ -49,11 +50,11 @@ def session_id_of(text: str) -> UUID:
 
 
 def price_of(text: str) -> Decimal:
+    if not is_plain(text):
+        raise UsageError(f"a price is a number such as 0.35, not {text!a}")
+    price = Decimal(text)
     try:
-        price = Decimal(text)
         check_price(price)
-    except InvalidOperation:
-        raise UsageError(f"a price is a number such as 0.35, not {text!a}") from None
     except ValueError as problem:
         raise UsageError(str(problem)) from None
     return price
@@ -61,8 +62,8 @@ def price_of(text: str) -> Decimal:
 
 def day_of(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
+        return msgspec.convert(text, date)
+    except msgspec.ValidationError:
         raise UsageError(f"a day is written 2026-11-30, not {text!a}") from None
 
 

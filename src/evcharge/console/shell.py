@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from evcharge.errors import EvchargeError, UsageError
+from evcharge.protocol.notation import is_plain
 
 MAX_KWH = 1000
 MAX_DIGITS = 18
@@ -103,10 +104,7 @@ def energy_wh_of(text: str) -> int:
 
 def number(text: str, what: str, least: float, most: float) -> float:
     """A number that a person typed; raises `UsageError` with the range."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    value = float(text) if is_plain(text) else float("nan")
     if not least <= value <= most:
         raise UsageError(f"{what} must be a number from {least:g} to {most:g}, not {text!a}")
     return value

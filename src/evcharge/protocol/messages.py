@@ -19,7 +19,9 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import BadJson, BadMessage, InvalidField, UnexpectedType, UnknownType
+from evcharge.protocol.notation import NOT_PLAIN, Notation
 from evcharge.protocol.plain_text import one_line
+from evcharge.protocol.wording import Wording
 
 ID_PATTERN = "[A-Za-z0-9._:-]{1,64}"
 Id = Annotated[str, Meta(pattern=rf"\A{ID_PATTERN}\Z")]
@@ -399,6 +401,15 @@ MESSAGE_TYPES: dict[str, type[Message]] = {str(cls.__struct_config__.tag): cls f
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(AnyMessage)
 
+wording = Wording(
+    {
+        Id: "an id, of 1 to 64 of the characters A-Z a-z 0-9 . _ : -",
+        Text: f"a text of at most {MAX_TEXT} characters, none of them a control character",
+        Currency: "a currency, three capital letters such as EUR",
+    }
+)
+_notation = Notation(MESSAGE_TYPES.values())
+
 
 class _Envelope(msgspec.Struct):
     """What is looked at in a message that could not be decoded."""
@@ -433,20 +444,31 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     """The message in `data`; raises `Undecodable` with a `BadJson`, `UnknownType` or `InvalidField`."""
     try:
-        return _decoder.decode(data)
+        message = _decoder.decode(data)
+        if not data.isascii():
+            data.decode()  # msgspec does not look into fields that it does not know
+        kind = type(message)
+        not_plain = _notation.not_plain(kind, data) if kind in _notation.kinds else None
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise _undecodable(data, problem) from None
     except RecursionError:
         raise Undecodable(BadJson("nested too deeply"), None, None) from None
+    if not_plain is not None:
+        error = InvalidField(f"{type_name(message)}: `{not_plain}` {NOT_PLAIN}")
+        raise Undecodable(error, message.message_id, getattr(message, "driver_id", None))
+    return message
 
 
 def _undecodable(data: bytes, problem: Exception) -> Undecodable:
     try:
+        data.decode()
         envelope = _envelope_decoder.decode(data)
     except msgspec.ValidationError:
         return Undecodable(BadJson("a message must be a JSON object"), None, None)
-    except (msgspec.DecodeError, UnicodeDecodeError) as bad_json:
-        return Undecodable(BadJson(f"not valid JSON in UTF-8: {bad_json}"), None, None)
+    except UnicodeDecodeError as bad_text:
+        return Undecodable(BadJson(f"not in UTF-8, at byte {bad_text.start}"), None, None)
+    except msgspec.DecodeError as bad_json:
+        return Undecodable(BadJson(f"not valid JSON: {bad_json}"), None, None)
     except RecursionError:
         return Undecodable(BadJson("nested too deeply"), None, None)
     error: BadMessage
@@ -454,8 +476,11 @@ def _undecodable(data: bytes, problem: Exception) -> Undecodable:
         error = InvalidField("the field `type` is missing or is no string")
     elif envelope.type not in MESSAGE_TYPES:
         error = UnknownType(f"there is no message of type {envelope.type[:60]!a}")
+    elif not isinstance(problem, msgspec.ValidationError):
+        error = BadJson(f"not valid JSON: {problem}")
     else:
-        error = InvalidField(shown(f"{envelope.type}: {problem}"))
+        wrong = wording.what_is_wrong(MESSAGE_TYPES[envelope.type], problem)
+        error = InvalidField(shown(f"{envelope.type}: {wrong}"))
     driver_id = envelope.driver_id if is_id(envelope.driver_id) else None
     return Undecodable(error, _uuid_or_none(envelope.message_id), driver_id)
 
@@ -502,7 +527,9 @@ def _check_money(name: str, money: Decimal, most: Decimal, most_decimals: int) -
     exponent = money.as_tuple().exponent
     decimals = -exponent if isinstance(exponent, int) else most_decimals + 1
     if not 0 <= decimals <= most_decimals or money.is_signed() or money > most:
-        raise ValueError(f"`{name}` must be a number from 0 to {most}, of at most {most_decimals} decimals")
+        raise ValueError(
+            f"`{name}` must be a decimal in plain notation from 0 to {most}, with at most {most_decimals} decimals"
+        )
 
 
 def check_time(name: str, time: datetime) -> None:

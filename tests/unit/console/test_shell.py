@@ -204,7 +204,7 @@ def test_quit_leaves(line: str, leaves: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wh"),
-    [("1", 1000), ("0.001", 1), ("1000", 1_000_000), ("7.5", 7500), ("0.0015", 2), ("1e1", 10_000), (" 2 ", 2000)],
+    [("1", 1000), ("0.001", 1), ("1000", 1_000_000), ("7.5", 7500), ("0.0015", 2), ("007", 7000)],
 )
 def test_an_energy_in_kwh_is_taken_in_wh(text: str, wh: int) -> None:
     assert energy_wh_of(text) == wh
@@ -225,7 +225,13 @@ def test_the_most_energy_is_what_a_message_can_carry() -> None:
 
 @given(st.floats(0, 100))
 def test_a_number_within_its_range_is_taken(value: float) -> None:
-    assert number(repr(value), "the state of charge", 0, 100) == value
+    assert number(f"{value:.20f}", "the state of charge", 0, 100) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["1_0", "٣", " 2 ", "2\n", ".5", "5.", "+2", "1e1", "0x2", "2,5", "１"])
+def test_a_number_in_another_notation_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"the energy in kWh must be a number from 0\.001 to 1000, not"):
+        energy_wh_of(text)
 
 
 @given(st.floats(max_value=-0.001) | st.floats(min_value=100.001) | st.just(float("nan")))
