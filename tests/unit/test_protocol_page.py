@@ -14,8 +14,10 @@ from msgspec import inspect
 
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_LOST, ENGINE_SILENT
 from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES
-from evcharge.domain.session import EndReason, SessionStatus
+from evcharge.domain.session import CUT_SHORT, EndReason, SessionStatus
 from evcharge.domain.status import Status
+from evcharge.driver.service import LOOK_AT_TOPICS_EVERY_S, QUIET_S
+from evcharge.engine.charger import NO_VERDICT
 from evcharge.errors import WIRE_ERRORS
 from evcharge.protocol.lines import MAX_LINE_BYTES
 from evcharge.protocol.messages import (
@@ -166,6 +168,7 @@ def check_fields(table: Table, cls: type, where: str) -> None:
 def test_every_link_leads_somewhere() -> None:
     targets = set(re.findall(r"\]\(([^)]+)\)", TEXT))
     anchors = {"#" + section.title.lower().replace(" ", "-") for section in SECTIONS}
+    anchors |= {f"#{name}" for name in re.findall(r'<a id="([^"]+)">', TEXT)}
     broken = [target for target in targets - anchors if not (PAGE.parent / target).exists()]
     assert sorted(broken) == [], f"mend these links of {HERE}"
 
@@ -262,6 +265,47 @@ def test_what_a_monitor_may_send_is_what_central_takes() -> None:
     table = tables_of(body_of("Central and Monitor"))[0]
     taken = {str(cls.__struct_config__.tag) for cls in MONITOR_ROUTES}
     assert_same(first_column(table), taken, "messages from Monitor to Central")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "field", "taken", "refused"),
+    [
+        ("decimal", "price_per_kwh", ["0.30"], ["+0.30", "3e-1", ".5", "1_0"]),
+        ("time", "timestamp", ["2026-03-02T14:05:00.250000Z"], ["2026-03-02T14:05Z"]),
+        ("uuid", "message_id", ["6fa459ea-ee8a-4ca4-894e-db77e160355e"], []),
+    ],
+)
+def test_what_the_page_says_of_a_notation_is_what_is_read(
+    type_name: str, field: str, taken: list[str], refused: list[str]
+) -> None:
+    (words,) = [cells[1] for cells in tables_of(body_of("Types"))[0] if cells[0] == type_name]
+    (example,) = re.findall(r"^```json\n(.*?)^```$", body_of("register_request"), re.M | re.S)
+    for text in taken + refused:
+        assert f'"{text}"' in words, f"{HERE}, Types: say whether {text} is a {type_name}"
+        line = json.dumps(json.loads(example) | {field: text}).encode()
+        if text in taken:
+            decode(line)
+        else:
+            with pytest.raises(Undecodable, match=f"`{field}` must be"):
+                decode(line)
+
+
+def test_partitions_are_looked_at_and_silence_ends_as_the_page_says() -> None:
+    assert f"look again every {LOOK_AT_TOPICS_EVERY_S:g} s" in body_of("Kafka")
+    assert QUIET_S <= 30, f"{HERE}: a driver asks after a silence of 30 s"
+    assert "heard nothing of its charge for 30 s asks" in body_of("Kafka")
+
+
+def test_what_ends_the_repeating_of_a_completion_is_what_ends_it_in_the_engine() -> None:
+    only = re.search(r"These alone say nothing about it: (.*?)\n\n", body_of("Refused completions"), re.S)
+    assert only is not None
+    assert set(named(only[1])) == NO_VERDICT
+
+
+def test_the_reasons_with_which_the_higher_reading_stands_are_named() -> None:
+    rule = re.search(r"after (`.*?) the higher reading stands", body_of("Receipts"), re.S)
+    assert rule is not None
+    assert set(named(rule[1])) == {str(reason) for reason in CUT_SHORT}
 
 
 def test_the_faults_of_its_own_and_the_limit_of_a_line_are_named() -> None:

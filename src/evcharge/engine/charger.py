@@ -16,7 +16,9 @@ from evcharge.domain.session import EndReason
 from evcharge.errors import (
     ChargePointBusy,
     ChargePointFaulty,
-    ImplausibleMeter,
+    InternalError,
+    NotAuthenticated,
+    NotRegistered,
     NotYours,
     UnknownSession,
     UsageError,
@@ -45,8 +47,8 @@ from evcharge.protocol.messages import (
 
 PLUG_TIMEOUT_S = 60.0
 """How long an accepted start waits for somebody to plug a vehicle in, with `manual_plug`."""
-FINAL_REFUSALS = frozenset({UnknownSession.code, ImplausibleMeter.code})
-"""The codes with which Central says that it will never take a completion."""
+NO_VERDICT = frozenset({NotAuthenticated.code, NotRegistered.code, InternalError.code})
+"""The codes that say nothing about a completion; with any other Central says that it will never take it."""
 ROUNDING_WH = 1e-6
 """So that the meter does not show 35,999 Wh where floating point made 35,999.9999999 of 36,000."""
 
@@ -201,7 +203,7 @@ class Charger:
 
     def _rejected(self, error: ErrorResponse, now: Instant) -> list[Message]:
         """Central will never take this completion; the journal keeps it, set aside."""
-        if error.code not in FINAL_REFUSALS:
+        if error.code in NO_VERDICT:
             return []
         for session_id, completion in self.unsettled.items():
             if completion.message_id == error.in_reply_to:

@@ -13,7 +13,7 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.engine.charger import FINAL_REFUSALS, Charger, ChargerConfig
+from evcharge.engine.charger import NO_VERDICT, Charger, ChargerConfig
 from evcharge.engine.journal import Journal
 from evcharge.errors import ConnectionReplaced, EvchargeError, NotRegistered, UsageError, WireError
 from evcharge.limits import Places
@@ -185,7 +185,7 @@ class Engine:
             return
         if isinstance(message, ChargeCompletionResponse) and self.charger.is_receipt(message):
             self._journal.settle(message.session_id)
-        elif isinstance(message, ErrorResponse) and message.code in FINAL_REFUSALS:
+        elif isinstance(message, ErrorResponse) and message.code not in NO_VERDICT:
             for session_id, completion in self.charger.unsettled.items():
                 if completion.message_id == message.in_reply_to:
                     path = self._journal.set_aside(session_id)

@@ -880,7 +880,10 @@ def error(bench: Bench, in_reply_to: UUID | None, code: str = "unknown_session")
     return ErrorResponse(**bench.head(), in_reply_to=in_reply_to, code=code, reason="no")
 
 
-@pytest.mark.parametrize("code", ["unknown_session", "implausible_meter"])
+@pytest.mark.parametrize(
+    "code",
+    ["unknown_session", "implausible_meter", "not_yours", "invalid_field", "unexpected_type", "of_tomorrow"],
+)
 def test_a_completion_that_central_will_never_take_is_given_up(code: str) -> None:
     bench = Bench()
     bench.start()
@@ -897,6 +900,7 @@ def test_any_other_error_gives_nothing_up() -> None:
     for refusal in (
         error(bench, completion.message_id, "internal_error"),
         error(bench, completion.message_id, "not_registered"),
+        error(bench, completion.message_id, "not_authenticated"),
         error(bench, SESSION),
         error(bench, None),
     ):
