@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
@@ -39,8 +39,6 @@ from evcharge.protocol.messages import (
     type_name,
 )
 
-SLOW = [HealthCheck.too_slow]
-"""As a machine that is busy is no fault of a message."""
 NAMES = sorted(MESSAGE_TYPES)
 AN_ID = "8b7c1c80-1111-4111-8111-000000000001"
 AT = "2026-01-01T00:00:00Z"
@@ -157,7 +155,7 @@ def test_a_type_is_called_as_its_class(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_message_comes_back_as_it_went(name: str) -> None:
-    @settings(max_examples=15, suppress_health_check=SLOW)
+    @settings(max_examples=15)
     @given(STRATEGIES[name])
     def check(message: Message) -> None:
         data = encode(message)
@@ -173,7 +171,7 @@ def test_every_message_comes_back_as_it_went(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_fields_are_ignored(name: str) -> None:
-    @settings(max_examples=10, suppress_health_check=SLOW)
+    @settings(max_examples=10)
     @given(STRATEGIES[name], JSON_VALUES)
     def check(message: Message, value: object) -> None:
         assert decode(as_bytes(as_dict(message) | {"a_field_of_tomorrow": value, "": value})) == message
@@ -183,7 +181,7 @@ def test_unknown_fields_are_ignored(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_missing_field_that_is_needed_is_refused_with_its_name(name: str) -> None:
-    @settings(max_examples=2, suppress_health_check=SLOW)
+    @settings(max_examples=2)
     @given(STRATEGIES[name])
     def check(message: Message) -> None:
         fields = as_dict(message)
@@ -214,7 +212,7 @@ def test_random_json_is_refused_with_the_right_code(value: object) -> None:
     assert refused(as_bytes(value)).error.code == expected
 
 
-@settings(max_examples=300, suppress_health_check=SLOW)
+@settings(max_examples=300)
 @given(MESSAGES, st.data())
 def test_a_mutated_message_is_taken_or_refused_with_the_right_code(message: Message, data: st.DataObject) -> None:
     fields = as_dict(message)
@@ -246,7 +244,7 @@ def uuid_or_none(value: object) -> UUID | None:
     )
 
 
-@settings(max_examples=300, suppress_health_check=SLOW)
+@settings(max_examples=300)
 @given(MESSAGES, st.data())
 def test_a_message_with_other_bytes_is_taken_or_refused(message: Message, data: st.DataObject) -> None:
     raw = bytearray(encode(message))
@@ -334,7 +332,7 @@ OF_PYTHON = re.compile(
 def test_a_refusal_is_a_sentence_in_the_words_of_the_page(name: str) -> None:
     fields = msgspec.structs.fields(MESSAGE_TYPES[name])
 
-    @settings(max_examples=30, suppress_health_check=SLOW)
+    @settings(max_examples=30)
     @given(STRATEGIES[name], st.sampled_from(fields), JSON_VALUES.filter(lambda value: not isinstance(value, str)))
     def check(message: Message, field: msgspec.structs.FieldInfo, value: object) -> None:
         result = decoded(as_bytes(as_dict(message) | {field.encode_name: value}))
@@ -604,7 +602,7 @@ MONEY = [
 )
 @pytest.mark.parametrize(("name", "field"), MONEY)
 def test_what_is_no_sum_of_money_is_refused(name: str, field: str, amount: object) -> None:
-    @settings(max_examples=1, suppress_health_check=SLOW)
+    @settings(max_examples=1)
     @given(STRATEGIES[name])
     def check(message: Message) -> None:
         bad = refused(as_bytes(as_dict(message) | {field: amount}))
@@ -631,7 +629,7 @@ TIMES = [
 @pytest.mark.parametrize("extreme", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
 @pytest.mark.parametrize(("name", "field"), TIMES)
 def test_a_time_that_is_taken_is_one_that_utc_can_say(name: str, field: str, extreme: str) -> None:
-    @settings(max_examples=1, suppress_health_check=SLOW)
+    @settings(max_examples=1)
     @given(STRATEGIES[name])
     def check(message: Message) -> None:
         result = decoded(as_bytes(as_dict(message) | {field: extreme}))
@@ -742,7 +740,7 @@ def test_a_text_has_no_control_characters(character: str) -> None:
 NASTY = st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp"]) | st.just("x"), min_size=1, max_size=20)
 
 
-@settings(max_examples=300, suppress_health_check=SLOW)
+@settings(max_examples=300)
 @given(MESSAGES, NASTY, st.data())
 def test_control_characters_of_a_peer_never_appear_raw(message: Message, text: str, data: st.DataObject) -> None:
     fields = as_dict(message)
