@@ -6,10 +6,12 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from certificates import Authority
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -25,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from harness import Program, World, eventually
 
-from evcharge.protocol.topics import Topic
+from evcharge.protocol.topics import FROM_DRIVERS, Topic
 from kafka_broker import Broker, Guarded, free_port
 
 FAST = ("--time-scale", "600")
@@ -250,6 +252,51 @@ def test_a_central_says_at_its_start_whose_offsets_it_has_found(own_world: World
     other = world.central("--db", "other.db", name="central-other")
     assert count_of(other, "group_of_another") == 1
     assert str(world.folder / "evcharge.db") in other.log
+
+
+def test_after_the_database_has_changed_it_is_said_once_and_not_at_each_start(own_world: World) -> None:
+    world = own_world
+    end_after_an_answer(world, "evcharge.db", "central")
+    assert count_of(end_after_an_answer(world, "other.db", "central-2"), "group_of_another") == 1
+    assert count_of(end_after_an_answer(world, "other.db", "central-3"), "group_of_another") == 0
+
+
+def end_after_an_answer(world: World, database: str, name: str) -> Program:
+    central = world.central("--db", database, name=name)
+    assert world.ask("ana", "list") == []
+    eventually(lambda: world.http(central).get("/healthz").status_code == 200, "all is well")
+    # Its marks are written by a look at the group, some seconds after its start; this is after one.
+    eventually(lambda: marks_are_of(world, database), f"its marks are written\n{central.log}")
+    end(central)
+    return central
+
+
+def marks_are_of(world: World, database: str) -> bool:
+    consumer = Consumer({"bootstrap.servers": world.kafka, "group.id": "evcharge-central"})
+    try:
+        wanted = [TopicPartition(str(topic), number) for topic in FROM_DRIVERS for number in range(6)]
+        marks = [str(at.metadata) for at in consumer.committed(wanted, timeout=10) if at.offset >= 0]
+    finally:
+        consumer.close()
+    return bool(marks) and all(f"/{database} " in mark for mark in marks)
+
+
+def reason_is(client: httpx.Client, words: str) -> bool:
+    told = client.get("/healthz").json()
+    return told["kafka"] == "group_shared" and words in told["reasons"][0]
+
+
+def test_two_centrals_in_a_group_both_say_so_and_the_one_who_stays_says_that_it_is_over(own_world: World) -> None:
+    world = own_world
+    older = world.central()
+    assert world.ask("ana", "list") == []
+    newer = world.central("--db", "other.db", name="central-other")
+    for central, other in ((older, "other.db"), (newer, "evcharge.db")):
+        eventually(partial(reason_is, world.http(central), other), f"it is seen\n{central.log}")
+    end(newer)
+    eventually(lambda: count_of(older, "group_is_ours_alone") == 1, f"all is well\n{older.log}", 60)
+    assert world.http(older).get("/healthz").status_code == 200
+    assert [count_of(central, "group_of_another") for central in (older, newer)] == [1, 1]
 
 
 def test_replay_leaves_the_place_of_a_networks_central_alone(own_world: World) -> None:

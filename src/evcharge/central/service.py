@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.exc import OperationalError
 from structlog.typing import FilteringBoundLogger
@@ -72,6 +72,7 @@ from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
 from evcharge.transport.broker_watch import Standing, Trouble
+from evcharge.transport.group_watch import GroupWatch
 from evcharge.transport.kafka import Cluster, Subscriber
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.offsets import OffsetTracker, Ticket
@@ -88,6 +89,7 @@ READINGS_A_BATCH = 500
 READINGS_A_TURN = 10_000
 """Of a session with many only the last state is written, and told."""
 READINGS_IN_HAND = 2 * READINGS_A_TURN
+REQUESTS_CLIENT = "evcharge-central-requests"
 REQUESTS_A_BATCH = 500
 """Each is worth a hundred readings; so many still take less than a second."""
 REQUESTS_IN_HAND = 2 * REQUESTS_A_BATCH
@@ -180,6 +182,7 @@ class Central:
         self._receipts_sent: list[tuple[UUID, int]] = []
         """Not noted yet: a receipt of which that is never noted is sent once more after the next start."""
         self._receipts_due_s = math.inf
+        self._group = GroupWatch(f"{socket.gethostname()}:{config.database.resolve()}", uuid4().hex[:8])
         self._orders = Orders(self._inbox.put)
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._database_works = True
@@ -235,9 +238,7 @@ class Central:
         )
         # Each has a queue of its own in Kafka's client, so that requests do not wait behind readings there.
         self._readers = {
-            FROM_DRIVERS: self._reader(
-                "evcharge-central-requests", self._inbox.put, REQUESTS_A_BATCH, REQUESTS_IN_HAND
-            ),
+            FROM_DRIVERS: self._reader(REQUESTS_CLIENT, self._inbox.put, REQUESTS_A_BATCH, REQUESTS_IN_HAND),
             FROM_METERS: self._reader(
                 "evcharge-central-meters",
                 self._inbox.put_second,
@@ -502,7 +503,8 @@ class Central:
             self._config.kafka,
             client_id,
             group_id=self._config.kafka_group,
-            owner=f"{socket.gethostname()}:{self._config.database.resolve()}",
+            group=self._group,
+            tells_of_group=client_id == REQUESTS_CLIENT,  # One of the readers, not each.
             batch_records=batch_records,
             patience_ms=patience_ms,
             trace=self._trace,

@@ -25,7 +25,8 @@ from structlog.typing import FilteringBoundLogger
 
 from evcharge.errors import KafkaUnusable
 from evcharge.protocol.records import Received
-from evcharge.transport.broker_watch import SHUT_OUT, BrokerWatch, Trouble, shut_out_by
+from evcharge.transport.broker_watch import SHUT_OUT, BrokerWatch, Standing, Trouble, shut_out_by
+from evcharge.transport.group_watch import GroupNews, GroupWatch
 from evcharge.transport.kafka_settings import KafkaAccess, client_settings
 from evcharge.transport.offsets import Offsets
 from evcharge.transport.trace import Trace
@@ -39,6 +40,7 @@ FETCH_BYTES = 100_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
 SURVEY_EVERY_S = 2.0
+LOOK_AT_GROUP_EVERY_S = 5.0
 STAMP = "message.timestamp.type"
 BROKERS_TIME = {STAMP: "LogAppendTime"}
 """Else a broker refuses the records of whoever has a clock that is more than an hour ahead."""
@@ -74,8 +76,8 @@ class Subscriber:
     It assigns itself its partitions instead of joining a group: a Central that restarts after a crash reads on at
     once, where a group would first wait for the dead member's session to time out; and a driver reads one
     partition, not all (`choose`). `group_id` names where offsets are kept; without one, reading begins at the
-    end. `owner` is written beside the offsets, so that another who moves them is noticed. With `patience_ms` the
-    broker lets so much time pass for `FETCH_BYTES` to come together.
+    end. `group` has a mark to write beside them, and sees from it whether another moves them. With `patience_ms`
+    the broker lets so much time pass for `FETCH_BYTES` to come together.
     """
 
     def __init__(
@@ -84,7 +86,8 @@ class Subscriber:
         client_id: str,
         *,
         group_id: str | None,
-        owner: str = "",
+        group: GroupWatch | None = None,
+        tells_of_group: bool = True,
         batch_records: int = BATCH_RECORDS,
         patience_ms: int = 0,
         choose: "Callable[[Topics], list[tuple[str, int]]] | None" = None,
@@ -99,7 +102,8 @@ class Subscriber:
         self._on_fatal = on_fatal
         self._on_batch = on_batch
         self._group_id = group_id
-        self._owner = owner
+        self._group = group
+        self._tells_of_group = tells_of_group
         self._batch_records = batch_records
         self._choose = choose or partitions_of
         self._consumer = kafka.client(
@@ -123,6 +127,7 @@ class Subscriber:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="kafka-records", daemon=True)
         self._next_survey_s = 0.0
+        self._next_look_at_group_s = 0.0
         self.lag: Offsets = {}
         """(topic, partition) -> records that have not been read yet, as of some seconds ago."""
 
@@ -189,9 +194,7 @@ class Subscriber:
             return found
 
         found = self._patiently(look, f"the offsets of the group {self._group_id}")
-        others = {str(at.metadata) for at in found if at.metadata and at.metadata != self._owner}
-        if others:
-            self._log.warning("group_of_another", group=self._group_id, mine=self._owner, others=sorted(others))
+        self._see_marks(found)
         return {(at.topic, at.partition): at.offset if at.offset >= 0 else OFFSET_BEGINNING for at in found}
 
     def _ends(self, partitions: list[tuple[str, int]]) -> Offsets:
@@ -231,6 +234,7 @@ class Subscriber:
             self._take_following()
             self._commit_pending(asynchronous=True)
             self._survey()
+            self._look_after_group()
             first = self._consumer.poll(POLL_S)
             if first is None:
                 continue
@@ -242,6 +246,13 @@ class Subscriber:
 
     @property
     def trouble(self) -> Trouble | None:
+        if self._group is not None and self._group.shared and self._tells_of_group:
+            others = ", ".join(self._group.others)
+            return self._watch.trouble or Trouble(
+                Standing.GROUP_SHARED,
+                f"another Central moves the offsets of the group {self._group_id}, and answers the same drivers:"
+                f" {others}; end one of the two, or give it another Kafka",
+            )
         return self._watch.trouble
 
     @property
@@ -268,6 +279,42 @@ class Subscriber:
             }
         except KafkaException:
             return  # It is still away, which has been said.
+
+    def _look_after_group(self) -> None:
+        """See whether another writes offsets, and put our mark where it is not."""
+        if self._group is None or not self._tells_of_group or time.monotonic() < self._next_look_at_group_s:
+            return
+        self._next_look_at_group_s = time.monotonic() + LOOK_AT_GROUP_EVERY_S
+        try:
+            found = self._consumer.committed(self._consumer.assignment(), timeout=METADATA_TIMEOUT_S)
+            self._see_marks(found)
+            unmarked = {
+                (at.topic, at.partition): at.offset
+                for at in found
+                if at.error is None and at.offset >= 0 and not self._group.is_ours(str(at.metadata or ""))
+            }
+            if found and all(
+                at.offset < 0 for at in found
+            ):  # None at all: one offset will do for the others to see.
+                first = min(found, key=lambda at: (at.topic, at.partition))
+                unmarked[first.topic, first.partition], _ = self._consumer.get_watermark_offsets(
+                    first, timeout=METADATA_TIMEOUT_S
+                )
+        except KafkaException:
+            return  # It is away, which is said elsewhere; it is looked at again.
+        with self._lock:
+            self._pending = unmarked | self._pending
+
+    def _see_marks(self, found: list[TopicPartition]) -> None:
+        if self._group is None or not self._tells_of_group:
+            return
+        news = self._group.see({(at.topic, at.partition): str(at.metadata or "") for at in found})
+        if news is GroupNews.OF_ANOTHER:
+            self._log.warning(
+                "group_of_another", group=self._group_id, mine=self._group.name, others=self._group.others
+            )
+        elif news is GroupNews.OURS_ALONE:
+            self._log.info("group_is_ours_alone", group=self._group_id)
 
     def _received(self, record: KafkaRecord) -> Received | None:
         error = record.error()
@@ -297,10 +344,8 @@ class Subscriber:
             pending, self._pending = self._pending, {}
         if not pending:
             return
-        offsets = [
-            TopicPartition(topic, partition, at, metadata=self._owner)
-            for (topic, partition), at in pending.items()
-        ]
+        mark = self._group.mark if self._group is not None else ""
+        offsets = [TopicPartition(*where, at, metadata=mark) for where, at in pending.items()]
         if asynchronous:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         else:
