@@ -914,11 +914,11 @@ def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = Fal
     from evcharge.storage.store import Store
 
     found = [cp for cp in Store(db).charge_points() if not cp.removed]
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "cp_id": cp.cp_id,
             "location": cp.location,
-            "price_per_kwh": str(cp.price_per_kwh),
+            "price_per_kwh": None if (price := cp.known_price_per_kwh) is None else str(price),
             "currency": cp.currency,
             "max_power_w": cp.max_power_w,
             "status": cp.status,
@@ -1006,7 +1006,10 @@ def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
         typer.echo(none)
     else:
         for row in rows:
-            _say("  ".join(f"{name}={one_line(str(value))}" for name, value in row.items()))
+            told = {
+                name: "not known yet" if value is None else one_line(str(value)) for name, value in row.items()
+            }
+            _say("  ".join(f"{name}={value}" for name, value in told.items()))
 
 
 def _main(program: str, name: str | None = None) -> None:

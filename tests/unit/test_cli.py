@@ -509,7 +509,7 @@ def test_charge_points_as_json(run: Run) -> None:
         {
             "cp_id": "CP001",
             "location": "",
-            "price_per_kwh": "0",
+            "price_per_kwh": None,
             "currency": "EUR",
             "max_power_w": 0,
             "status": "DISCONNECTED",

@@ -43,7 +43,7 @@ def _charge_point(network: Network, cp: ChargePoint, now: Instant) -> ChargePoin
         connected=cp.connection is not None,
         available=unavailable(network, cp) is None,
         out_of_service=cp.out_of_service,
-        price_per_kwh=cp.price_per_kwh,
+        price_per_kwh=cp.known_price_per_kwh,
         currency=cp.currency,
         price_by_operator=cp.price_by_operator,
         own_price_per_kwh=cp.own_price_per_kwh,

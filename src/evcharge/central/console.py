@@ -211,7 +211,7 @@ class AdminCLI:
                 cp.cp_id,
                 f"{cp.status}{', out of service' if cp.out_of_service else ''}",
                 cp.location,
-                f"{cp.price_per_kwh} {cp.currency}",
+                "not known yet" if cp.price_per_kwh is None else f"{cp.price_per_kwh} {cp.currency}",
                 cp.session.driver_id if cp.session is not None else "",
                 kw(cp.session.power_w) if cp.session is not None else "",
                 kwh(cp.session.energy_wh) if cp.session is not None else "",
@@ -227,6 +227,8 @@ class AdminCLI:
         cp = await self._desk.charge_point(an_id(words, "show CP_ID"))
         session = cp.session
         price = f"{cp.price_per_kwh} {cp.currency}/kWh{', set by an operator' if cp.price_by_operator else ''}"
+        if cp.price_per_kwh is None:
+            price = "not known yet: it has never registered"
         facts = [
             ("charge point", cp.cp_id),
             ("state", cp.status),

@@ -57,6 +57,7 @@ from evcharge.protocol.operators import (
     StartOrder,
     Stopping,
     Totals,
+    read_body,
 )
 from evcharge.storage.registry import Token
 
@@ -385,12 +386,7 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         wanted = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         body = (await self.body()).removeprefix(BOM_UTF8)
-        try:
-            return msgspec.json.decode(body or b"null", type=wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            raise HTTPException(f"the body is not as it should be: {problem}", status_code=400) from None
-        except RecursionError:
-            raise HTTPException("the body is nested too deeply", status_code=400) from None
+        return read_body(wanted, body or b"null")
 
 
 def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -> Litestar:

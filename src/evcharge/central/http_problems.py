@@ -1,5 +1,6 @@
 """What goes wrong with a request, as an answer: a status code, a code for programs and a sentence for people."""
 
+import re
 import traceback
 from typing import Any
 
@@ -9,6 +10,7 @@ from litestar.openapi import ResponseSpec
 
 from evcharge.errors import (
     AlreadyThere,
+    BadMessage,
     EnvironmentFault,
     EvchargeError,
     InternalError,
@@ -20,7 +22,7 @@ from evcharge.errors import (
     UsageError,
     WireError,
 )
-from evcharge.protocol.messages import shown
+from evcharge.protocol.messages import AN_ID, shown
 from evcharge.protocol.operators import ID_REGEX, PAGE_MARK_REGEX, Problem
 
 STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
@@ -28,7 +30,7 @@ STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
     UnknownChargePoint: (404, UnknownChargePoint.code),
     UnknownDriver: (404, UnknownDriver.code),
     AlreadyThere: (409, "already_there"),
-    InvalidField: (400, InvalidField.code),
+    BadMessage: (400, InvalidField.code),
     UsageError: (400, InvalidField.code),
     InternalError: (500, InternalError.code),
     NotDecided: (503, "not_decided"),
@@ -36,9 +38,19 @@ STATUS_CODES: dict[type[EvchargeError], tuple[int, str]] = {
 }
 IN_WORDS = {
     "data: 'data'": "there is no body",
-    f"matching regex {ID_REGEX!r}": "of 1 to 64 letters, digits or . _ : -",
-    f"matching regex {PAGE_MARK_REGEX!r}": "that is the `next_before` of a page",
+    re.escape(f"Expected `str` matching regex {ID_REGEX!r}"): f"must be {AN_ID}",
+    re.escape(f"Expected `str` matching regex {PAGE_MARK_REGEX!r}"): "must be the `next_before` of a page",
+    r"Expected `str` of length <= (\d+)": r"must have at most \1 characters",
+    r"Expected `int` >= (-?\d+)": r"must be an integer of at least \1",
+    r"Expected `int` <= (-?\d+)": r"must be an integer of at most \1",
+    r"Expected `int[^`]*`, got .*": "must be an integer",
+    r"Expected `bool[^`]*`, got .*": "must be true or false",
+    r"Expected `str[^`]*`, got .*": "must be a text",
+    r"Invalid enum value (.*)": r"there is no \1 to choose",
+    r"Invalid RFC3339 encoded date": "must be a day such as 2026-11-30",
+    r"Invalid UUID": "must be a UUID such as 6fa459ea-ee8a-4ca4-894e-db77e160355e",
 }
+"""What msgspec says of a parameter of the path or the query, which tells of Python's types, and what we say."""
 HTTP_CODES = {
     400: InvalidField.code,
     401: "not_authenticated",
@@ -72,8 +84,8 @@ def on_http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response
 
 
 def _in_words(reason: str) -> str:
-    for pattern, words in IN_WORDS.items():
-        reason = reason.replace(pattern, words)
+    for theirs, ours in IN_WORDS.items():
+        reason = re.sub(theirs, ours, reason)
     return reason
 
 

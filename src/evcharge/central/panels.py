@@ -102,7 +102,10 @@ def _table(view: NetworkView, charge_points: list[ChargePointNow], width: int) -
         session = cp.session
         cells: list[RenderableType] = [Text(cp.cp_id), _state(cp)]
         if wide:
-            cells += [Text(cp.location), Text(f"{cp.price_per_kwh} {cp.currency}")]
+            cells += [
+                Text(cp.location),
+                Text("" if cp.price_per_kwh is None else f"{cp.price_per_kwh} {cp.currency}"),
+            ]
         if session is not None:
             cells += [Text(session.driver_id), kw(session.power_w), kwh(session.energy_wh)]
             cells.append(f"{session.cost} {cp.currency}")

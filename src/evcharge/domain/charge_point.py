@@ -43,6 +43,16 @@ class ChargePoint:
     settling: bool = False
     """Whether the charge point still owes an account of the session that Central holds open at it."""
 
+    @property
+    def has_registered(self) -> bool:
+        """Ever; of one from before a Monitor's own price was kept, by what else it has told."""
+        return self.own_price_per_kwh is not None or self.max_power_w > 0 or self.location != ""
+
+    @property
+    def known_price_per_kwh(self) -> Decimal | None:
+        """None: it has never registered, and no operator has set one."""
+        return self.price_per_kwh if self.has_registered or self.price_by_operator else None
+
     def take(self, event: Event) -> None:
         self.status = status.after(self.status, event)
 

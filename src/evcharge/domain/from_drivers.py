@@ -219,7 +219,7 @@ def on_available_cps(net: "Network", request: AvailableCpsRequest, connection: i
     for cp_id in net.cp_ids[bisect_right(net.cp_ids, request.after) :]:
         cp = net.charge_points[cp_id]
         available = unavailable(net, cp) is None
-        if cp.removed or not (available or request.all):
+        if cp.removed or not (available or (request.all and cp.has_registered)):
             continue
         if len(page) == request.limit:
             next_after = page[-1].cp_id

@@ -100,7 +100,7 @@ def on_set_price(net: "Network", command: SetPrice, actor: Actor, now: Instant) 
 
 def _price_of(cp: ChargePoint) -> dict[str, object]:
     return {
-        "price_per_kwh": str(cp.price_per_kwh),
+        "price_per_kwh": None if cp.known_price_per_kwh is None else str(cp.price_per_kwh),
         "currency": cp.currency,
         "price_by_operator": cp.price_by_operator,
     }

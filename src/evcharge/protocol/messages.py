@@ -401,11 +401,13 @@ MESSAGE_TYPES: dict[str, type[Message]] = {str(cls.__struct_config__.tag): cls f
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(AnyMessage)
 
-wording = Wording(
+AN_ID = "an id, of 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
+A_CURRENCY = "a currency, three capital letters such as EUR"
+_wording = Wording(
     {
-        Id: "an id, of 1 to 64 of the characters A-Z a-z 0-9 . _ : -",
+        Id: AN_ID,
         Text: f"a text of at most {MAX_TEXT} characters, none of them a control character",
-        Currency: "a currency, three capital letters such as EUR",
+        Currency: A_CURRENCY,
     }
 )
 _notation = Notation(MESSAGE_TYPES.values())
@@ -479,7 +481,7 @@ def _undecodable(data: bytes, problem: Exception) -> Undecodable:
     elif not isinstance(problem, msgspec.ValidationError):
         error = BadJson(f"not valid JSON: {problem}")
     else:
-        wrong = wording.what_is_wrong(MESSAGE_TYPES[envelope.type], problem)
+        wrong = _wording.what_is_wrong(MESSAGE_TYPES[envelope.type], problem)
         error = InvalidField(shown(f"{envelope.type}: {wrong}"))
     driver_id = envelope.driver_id if is_id(envelope.driver_id) else None
     return Undecodable(error, _uuid_or_none(envelope.message_id), driver_id)

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,10 @@ from msgspec import Meta
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.set_aside import Kind
 from evcharge.domain.status import Status
-from evcharge.protocol.messages import ID_PATTERN, Currency, Id, check_price
+from evcharge.errors import BadJson, InvalidField
+from evcharge.protocol.messages import A_CURRENCY, AN_ID, ID_PATTERN, Currency, Id, check_price
+from evcharge.protocol.notation import NOT_PLAIN, Notation
+from evcharge.protocol.wording import Wording
 
 MAX_ROWS = 1000
 """Of one page."""
@@ -60,7 +63,8 @@ class OpenSession(Shape, frozen=True, kw_only=True):
 class ChargePointNow(Shape, frozen=True, kw_only=True):
     """A charge point and the session that is open at it; `available` if a charge can start now.
 
-    `own_price_per_kwh` is what its Monitor has registered last, whatever price holds.
+    `price_per_kwh` is null if it has never registered, and no operator has set one; `own_price_per_kwh` is what
+    its Monitor has registered last, whatever price holds.
     """
 
     cp_id: Id
@@ -69,7 +73,7 @@ class ChargePointNow(Shape, frozen=True, kw_only=True):
     connected: bool
     available: bool
     out_of_service: bool
-    price_per_kwh: Decimal
+    price_per_kwh: Decimal | None
     currency: Currency
     price_by_operator: bool
     own_price_per_kwh: Decimal | None = None
@@ -365,3 +369,26 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]
+
+OrderT = TypeVar("OrderT")
+_notation = Notation(Order.__subclasses__())
+_wording = Wording({HttpId: AN_ID, HttpCurrency: A_CURRENCY})
+
+
+def read_body(kind: type[OrderT], body: bytes) -> OrderT:
+    """The order in the body of a request; raises `InvalidField` or `BadJson`, with a sentence for people."""
+    try:
+        body.decode()  # msgspec does not look into names that it does not know
+        order = msgspec.json.decode(body, type=kind)
+        not_plain = _notation.not_plain(kind, body) if kind in _notation.kinds else None
+    except UnicodeDecodeError as bad_text:
+        raise BadJson(f"the body is not in UTF-8, at byte {bad_text.start}") from None
+    except msgspec.ValidationError as problem:
+        raise InvalidField(f"the body is not as it should be: {_wording.what_is_wrong(kind, problem)}") from None
+    except msgspec.DecodeError as bad_json:
+        raise BadJson(f"the body is not valid JSON: {bad_json}") from None
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    if not_plain is not None:
+        raise InvalidField(f"the body is not as it should be: `{not_plain}` {NOT_PLAIN}")
+    return order

@@ -233,6 +233,65 @@ def test_a_body_that_is_not_as_described_is_refused_in_a_sentence(
     assert not log.calls
 
 
+PRICE = "/v1/charge-points/CP001/price"
+OF_PYTHON = re.compile(r"regex|\\\\|\$|`(?:str|int|bool|float|object|array)`|codec|Expected|Invalid|Object")
+"""What no sentence for people has, whatever Central is written in."""
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "body", "sentence"),
+    [
+        *(
+            ("PUT", PRICE, f'{{"price_per_kwh": {price}}}'.encode(), "`price_per_kwh` must be a decimal in plain")
+            for price in (
+                '"1_0"',
+                '"٠.٣"',
+                '" 0.30"',
+                '".5"',
+                '"+0.30"',
+                '"3e-1"',
+                "3e-1",
+                '"2000"',
+                "null",
+                '"x"',
+            )
+        ),
+        ("PUT", PRICE, b'{"price_per_kwh": "1", "\xff": 1}', "the body is not in UTF-8, at byte"),
+        ("PUT", PRICE, b'{"price_per_kwh": "1", "currency": "euro"}', "`currency` must be a currency"),
+        ("PUT", PRICE, b"{}", "`price_per_kwh` is missing"),
+        ("PUT", PRICE, b'{"price_per_kwh": "1", "prize": 1}', "there is no field `prize`"),
+        ("PUT", PRICE, b"[1]", "it must be an object"),
+        ("PUT", PRICE, b"{", "the body is not valid JSON"),
+        ("POST", "/v1/charge-points", b'{"cp_id": "a b"}', "`cp_id` must be an id, of 1 to 64"),
+        ("POST", "/v1/drivers", b'{"driver_id": 5}', "`driver_id` must be an id, of 1 to 64"),
+        (
+            "POST",
+            "/v1/charge-points/A/start",
+            b'{"driver_id": "a", "energy_wh": 0}',
+            "must be an integer from 1 to",
+        ),
+        ("POST", "/v1/charge-points/A/start", b'{"driver_id": "a", "request_id": "x"}', "must be a UUID such as"),
+        ("GET", "/v1/charge-points?limit=x", b"", "limit: must be an integer"),
+        ("GET", "/v1/charge-points?limit=0", b"", "limit: must be an integer of at least 1"),
+        ("GET", "/v1/charge-points?limit=1001", b"", "limit: must be an integer of at most 1000"),
+        ("GET", "/v1/charge-points?status=x", b"", "status: there is no 'x' to choose"),
+        ("GET", "/v1/charge-points/a%20b", b"", "cp_id: must be an id, of 1 to 64"),
+        ("GET", "/v1/sessions?before=x", b"", "before: must be the `next_before` of a page"),
+        ("GET", "/v1/revenue?since=20261101", b"", "since: must be a day such as 2026-11-30"),
+        ("GET", "/v1/faults?uncleared=x", b"", "uncleared: must be true or false"),
+        ("GET", "/v1/charge-points?after=" + "x" * 65, b"", "after: must have at most 64 characters"),
+    ],
+)
+def test_a_refusal_is_a_sentence_in_words_of_ours(
+    desk: Desk, method: str, where: str, body: bytes, sentence: str
+) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        response = client.request(method, where, content=body, headers={"Authorization": "Bearer secret"})
+    assert response.status_code == 400, response.text
+    assert sentence in response.json()["reason"]
+    assert not OF_PYTHON.search(response.json()["reason"]), response.text
+
+
 def test_a_body_from_an_edited_file_may_begin_with_a_byte_order_mark(desk: Desk) -> None:
     with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
         body = b'\xef\xbb\xbf{"driver_id": "ana"}\r\n'

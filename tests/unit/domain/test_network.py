@@ -2192,7 +2192,7 @@ def test_a_charge_point_whose_session_was_closed_in_silence_is_told_to_stop() ->
 
 def fleet(*cp_ids: str) -> World:
     """Charge points, of which all but those called OFF... are connected."""
-    world = World(charge_points=[ChargePoint(cp_id, hash_key(f"key of {cp_id}")) for cp_id in cp_ids])
+    world = World(charge_points=[ChargePoint(cp_id, hash_key(f"key of {cp_id}"), "here") for cp_id in cp_ids])
     for cp_id in cp_ids:
         if not cp_id.startswith("OFF"):
             world.settled(cp_id)
@@ -2210,6 +2210,26 @@ def pages(world: World, *, limit: int, everything: bool) -> list[list[str]]:
         assert len(found) < 20
         after = page.next_after
     return found
+
+
+def test_a_charge_point_that_never_registered_has_no_price_and_is_in_no_drivers_list() -> None:
+    world = World(charge_points=[ChargePoint(cp_id, hash_key(f"key of {cp_id}")) for cp_id in ("NEW", "OLD")])
+    connection = world.settled("OLD")
+    assert pages(world, limit=5, everything=True) == [["OLD"]]
+    assert world.charge_points["NEW"].known_price_per_kwh is None
+    world.gone(connection)
+    assert pages(world, limit=5, everything=True) == [["OLD"]]
+    world.settled("NEW")
+    assert pages(world, limit=5, everything=True) == [["NEW", "OLD"]]
+    assert world.charge_points["NEW"].known_price_per_kwh == world.charge_points["NEW"].price_per_kwh
+
+
+def test_a_price_of_nothing_that_was_registered_or_set_is_a_price() -> None:
+    assert ChargePoint("CP1").known_price_per_kwh is None
+    assert ChargePoint("CP1", price_by_operator=True).known_price_per_kwh == 0
+    assert ChargePoint("CP1", own_price_per_kwh=Decimal(0)).known_price_per_kwh == 0
+    before_0_2 = ChargePoint("CP1", location="Harbour", max_power_w=22000)
+    assert before_0_2.known_price_per_kwh == 0
 
 
 @pytest.mark.parametrize(
