@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -180,8 +180,9 @@ class Desk:
         async with self.board.watched() as watcher:
             yield _changes(watcher)
 
-    async def token(self, token_hash: str) -> Token | None:
-        return await self._in_thread(self.registry.token, token_hash)
+    async def tokens(self, token_hashes: Collection[str]) -> dict[str, Token]:
+        """Those of them that are known, by their hashes."""
+        return await self._in_thread(self.registry.tokens_with, token_hashes)
 
     # To change
 

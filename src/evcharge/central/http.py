@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from evcharge import __version__
 from evcharge.central.board import Watcher
 from evcharge.central.desk import Desk
-from evcharge.central.http_access import OPERATORS, TokenCheck, WrongTokens, few_at_a_time
+from evcharge.central.http_access import OPERATORS, TokenCheck, TokenLookups, WrongTokens, few_at_a_time
 from evcharge.central.http_page import PlainPage
 from evcharge.central.http_problems import on_bug, on_http_problem, on_refusal, problems
 from evcharge.domain.charge_point import hash_key
@@ -233,7 +233,7 @@ async def event_lines(
 
 async def _still_valid(desk: Desk, token: str) -> bool:
     try:
-        return await desk.token(hash_key(token)) is not None
+        return bool(await desk.tokens([hash_key(token)]))
     except DatabaseUnusable:  # It had been valid; and to whoever looks after this, live state is worth most now.
         return True
 
@@ -403,9 +403,10 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
             *(add_charge_point, remove_charge_point, add_driver, remove_driver),
         ],
     )
+    tokens = TokenLookups(desk)
     app = Litestar(
         route_handlers=[v1, healthz, metrics],
-        middleware=[DefineMiddleware(TokenCheck, desk=desk, wrong=WrongTokens(log), exclude=["^/healthz$"])],
+        middleware=[DefineMiddleware(TokenCheck, tokens=tokens, wrong=WrongTokens(log), exclude=["^/healthz$"])],
         exception_handlers={EvchargeError: on_refusal, HTTPException: on_http_problem, Exception: on_bug},
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
@@ -423,6 +424,7 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
     app.state["desk"] = desk
     app.state["metrics"] = metrics_page
     app.state["log"] = log
+    app.state["tokens"] = tokens
     _describe_exactly(app)
     return app
 

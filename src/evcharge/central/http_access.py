@@ -1,5 +1,6 @@
 """Who may use the operators' interface."""
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from evcharge.central.desk import Desk
 from evcharge.central.http_door import retry_after
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Role
+from evcharge.errors import DatabaseUnusable
 from evcharge.limits import Failures, Places, network_of
 from evcharge.storage.registry import Token
 from evcharge.throttle import Throttle
@@ -27,30 +29,68 @@ STREAMS_RETRY_S = 15.0
 
 
 class WrongTokens:
-    """Who has sent too many waits. Tokens that have been right of late are let through: operators who share an
-    address with whoever guesses, behind a proxy say, are not locked out."""
+    """Who has sent too many waits before another wrong one is answered as such; a right one never does."""
 
     def __init__(self, log: FilteringBoundLogger, now_s: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._now_s = now_s
         self._failures = Failures(WRONG_TOKENS_FREE)
         self._throttle = Throttle()
-        self._right: set[str] = set()
 
-    def wait_s(self, who: str, token_hash: str) -> float:
-        return 0.0 if token_hash in self._right else self._failures.wait_s(who, self._now_s())
+    def wait_s(self, who: str) -> float:
+        return self._failures.wait_s(who, self._now_s())
 
-    def was(self, right: bool, who: str, token_hash: str) -> None:
-        if right:
-            self._right.add(token_hash)
-            self._failures.succeeded(who)
-            return
-        self._right.discard(token_hash)
+    def right(self, who: str) -> None:
+        self._failures.succeeded(who)
+
+    def wrong(self, who: str) -> None:
         now_s = self._now_s()
         wait_s = self._failures.failed(who, now_s)
         if wait_s and (before := self._throttle.admit(who, now_s)) is not None:
             silenced = {"silenced_before": before} if before else {}
             self._log.warning("wrong_tokens", address=who, wait_s=wait_s, **silenced)
+
+
+class TokenLookups:
+    """Which tokens are known. One look into the database at a time, for all who ask meanwhile: so a flood of wrong
+    tokens costs little, and keeps no right one waiting. Belongs to the event loop."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._wanted: dict[str, asyncio.Future[Token | None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def find(self, token: str) -> Token | None:
+        """Raises `DatabaseUnusable`."""
+        token_hash = hash_key(token)
+        if token_hash not in self._wanted:
+            self._wanted[token_hash] = asyncio.get_running_loop().create_future()
+        found = self._wanted[token_hash]
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        return await asyncio.shield(found)  # as others may wait for it
+
+    async def name_of(self, header: str) -> str | None:
+        """Whose token an `Authorization` header has, if it is known."""
+        given = _given_token(header, basic=True)
+        try:
+            token = await self.find(given) if given else None
+        except DatabaseUnusable:
+            return None
+        return token.name if token is not None else None
+
+    async def _look(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            try:
+                found = await self._desk.tokens(wanted.keys())
+            except DatabaseUnusable as problem:
+                for waiting in wanted.values():
+                    waiting.set_exception(problem)
+                    waiting.exception()  # Whoever asked may have left.
+            else:
+                for token_hash, waiting in wanted.items():
+                    waiting.set_result(found.get(token_hash))
 
 
 class TokenCheck(AbstractAuthenticationMiddleware):
@@ -60,9 +100,9 @@ class TokenCheck(AbstractAuthenticationMiddleware):
     A token is looked up by its SHA-256: the time that it takes tells of the hash, which is of no use to guess one.
     """
 
-    def __init__(self, app: ASGIApp, desk: Desk, wrong: WrongTokens, **settings: Any) -> None:
+    def __init__(self, app: ASGIApp, tokens: TokenLookups, wrong: WrongTokens, **settings: Any) -> None:
         super().__init__(app, exclude_http_methods=(), **settings)  # Litestar would let all OPTIONS through.
-        self._desk = desk
+        self._tokens = tokens
         self._wrong = wrong
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
@@ -71,17 +111,17 @@ class TokenCheck(AbstractAuthenticationMiddleware):
         if not given:
             raise _not_authenticated("send a token: `Authorization: Bearer TOKEN`; `evcharge token add` makes one")
         who = network_of(connection.client.host if connection.client is not None else "")
-        token_hash = hash_key(given)
-        if wait_s := self._wrong.wait_s(who, token_hash):
-            raise HTTPException(
-                f"too many wrong tokens from this address; the next is looked at in {retry_after(wait_s)} s",
-                status_code=429,
-                headers={"Retry-After": retry_after(wait_s)},
-            )
-        token = await self._desk.token(token_hash)
-        self._wrong.was(token is not None, who, token_hash)
+        token = await self._tokens.find(given)
         if token is None:
+            if wait_s := self._wrong.wait_s(who):
+                raise HTTPException(
+                    f"too many wrong tokens from this address; wait {retry_after(wait_s)} s, or send a right one",
+                    status_code=429,
+                    headers={"Retry-After": retry_after(wait_s)},
+                )
+            self._wrong.wrong(who)
             raise _not_authenticated("this token is not known; `evcharge token list` shows those that are")
+        self._wrong.right(who)
         return AuthenticationResult(user=token, auth=given)
 
 

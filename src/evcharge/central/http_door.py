@@ -39,14 +39,34 @@ HEADERS = [
 ONLY_TLS = (b"strict-transport-security", f"max-age={YEAR_S}".encode())
 
 
-class Door:
-    """Around the whole interface: what is refused here costs next to nothing. `answers` counts by status."""
+NameOf = Callable[[str], Awaitable[str | None]]
+"""Whose token a header `Authorization` has, if it is known."""
 
-    def __init__(self, app: App, answers: Counter[int], now_s: Callable[[], float] = time.monotonic) -> None:
+
+async def nobody(header: str) -> None:
+    """No token is known."""
+
+
+class Door:
+    """Around the whole interface: what is refused here costs next to nothing. `answers` counts by status.
+
+    Where an address has asked for too much, who asks from there with a right token is still answered, and may ask
+    for as much again: whoever else is behind that address takes nothing from it.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        answers: Counter[int],
+        name_of: NameOf = nobody,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._app = app
         self._answers = answers
+        self._name_of = name_of
         self._now_s = now_s
         self._rate = Rate(REQUESTS_PER_S, REQUESTS_AT_ONCE)
+        self._rate_of_known = Rate(REQUESTS_PER_S, REQUESTS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Received, send: Sent) -> None:
         always = [*HEADERS, ONLY_TLS] if scope["scheme"] == "https" else HEADERS
@@ -57,10 +77,10 @@ class Door:
                 message = {**message, "headers": [*message["headers"], *always]}
             await send(message)
 
-        app = self._refusal(scope) or self._app
+        app = await self._refusal(scope) or self._app
         await app(scope, receive, answer)
 
-    def _refusal(self, scope: Scope) -> App | None:
+    async def _refusal(self, scope: Scope) -> App | None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
             return refusing(431, "too_large", f"the headers have more than {MAX_HEAD_BYTES} bytes")
         # A load balancer asks often, and to answer costs no more than to refuse.
@@ -68,10 +88,16 @@ class Door:
             return None
         host = scope["client"][0] if scope["client"] else ""
         wait_s = self._rate.wait_s(network_of(host), self._now_s())
+        if wait_s and (name := await self._name_of(_authorization(scope))) is not None:
+            wait_s = self._rate_of_known.wait_s(name, self._now_s())
         if wait_s:
             reason = f"more than {REQUESTS_PER_S:g} requests a second from one address; ask again a little later"
             return refusing(429, "too_many_requests", reason, wait_s)
         return None
+
+
+def _authorization(scope: Scope) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"), "")
 
 
 def refusing(status: int, code: str, reason: str, wait_s: float | None = None) -> App:

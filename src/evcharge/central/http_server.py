@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from evcharge.central.http_door import HEADERS, MAX_HEAD_BYTES, App, Door, problem
+from evcharge.central.http_door import HEADERS, MAX_HEAD_BYTES, App, Door, NameOf, nobody, problem
 from evcharge.errors import AddressInUse
 from evcharge.limits import network_of
 from evcharge.transport.tcp import Address
@@ -36,7 +36,7 @@ LOOK_EVERY_TICKS = 10
 
 
 class HttpServer:
-    """Takes its address at once; raises `AddressInUse`. `answers` counts by status."""
+    """Takes its address at once; raises `AddressInUse`. `answers` counts by status; `name_of` is the `Door`'s."""
 
     def __init__(
         self,
@@ -45,11 +45,12 @@ class HttpServer:
         answers: Counter[int],
         log: FilteringBoundLogger,
         tls: ssl.SSLContext | None = None,
+        name_of: NameOf = nobody,
     ) -> None:
         self._socket = _listening(address)
         _take_over_log(log)
         config = uvicorn.Config(
-            Door(app, answers),
+            Door(app, answers, name_of),
             lifespan="off",
             log_config=None,
             access_log=False,

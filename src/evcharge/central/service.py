@@ -331,7 +331,8 @@ class Central:
                 address=str(address),
                 advice="tokens cross the network in the clear: give --http-tls-cert and --http-tls-key",
             )
-        return HttpServer(address, app, self.metrics.http_answers, self._log, self._config.http_tls)
+        name_of = app.state["tokens"].name_of
+        return HttpServer(address, app, self.metrics.http_answers, self._log, self._config.http_tls, name_of)
 
     async def _serve_http(self, http: HttpServer) -> None:
         try:

@@ -56,17 +56,19 @@ MAX_FAULTS = 50
 
 def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant) -> None:
     came = net.came[connection]
-    wait_s = net.guesses.wait_s(came.origin, request.cp_id, request.key, now.monotonic_s)
-    if wait_s > 0:
-        raise TooManyFailures(f"too many failures to authenticate before; try again in {math.ceil(wait_s)} s")
     try:
         _check_identity(net, request, came)
     except AuthenticationFailed:
+        wait_s = net.guesses.wait_s(came.origin, request.cp_id, now.monotonic_s)
+        if wait_s > 0:
+            raise TooManyFailures(
+                f"too many failures to authenticate before; try again in {math.ceil(wait_s)} s"
+            ) from None
         wait_s = net.guesses.failed(came.origin, request.cp_id, now.monotonic_s)
         if wait_s > 0:
             net.note("authentication_held_back", cp_id=request.cp_id, origin=came.origin, wait_s=round(wait_s))
         raise
-    net.guesses.succeeded(came.origin, request.cp_id, request.key)
+    net.guesses.succeeded(came.origin, request.cp_id)
     row = net.known.charge_points.get(request.cp_id)
     if net.admitted.get(connection, request.cp_id) != request.cp_id:
         raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")

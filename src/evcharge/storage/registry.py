@@ -1,6 +1,6 @@
 """Who is admitted: charge points, drivers, and operators by their tokens. Each change is in the audit."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -122,12 +122,11 @@ class Registry:
             rows = connection.execute(select(schema.tokens).order_by(schema.tokens.c.name))
             return [Token(row.name, Role(row.role), row.added_at) for row in rows]
 
-    def token(self, token_hash: str) -> Token | None:
-        """The one that has this hash."""
+    def tokens_with(self, hashes: Collection[str]) -> dict[str, Token]:
+        """Those that have one of these hashes, by them."""
         with reading(self._engine) as connection:
-            query = select(schema.tokens).where(schema.tokens.c.token_hash == token_hash)
-            row = connection.execute(query).first()
-        return Token(row.name, Role(row.role), row.added_at) if row is not None else None
+            rows = connection.execute(select(schema.tokens).where(schema.tokens.c.token_hash.in_(hashes))).all()
+        return {row.token_hash: Token(row.name, Role(row.role), row.added_at) for row in rows}
 
 
 def write_audit(connection: Connection, entries: Iterable[AuditEntry], now: datetime) -> None:

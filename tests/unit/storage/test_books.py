@@ -417,7 +417,7 @@ ORDERED_SCAN = r"SCAN (sessions USING INDEX ix_sessions_requested_at|faults USIN
         (lambda books, _: books.audit(50, 20).audit, "PRIMARY KEY (rowid<?)"),
         (lambda _, registry: registry.drivers("D1", 20), "sqlite_autoindex_drivers_1 (driver_id>?)"),
         (lambda _, registry: registry.tokens(), "sqlite_autoindex_tokens_1"),
-        (lambda _, registry: registry.token("hash"), "sqlite_autoindex_tokens_2 (token_hash=?)"),
+        (lambda _, registry: registry.tokens_with(["hash"]), "sqlite_autoindex_tokens_2 (token_hash=?)"),
     ],
 )
 def test_what_is_looked_up_is_found_by_an_index(

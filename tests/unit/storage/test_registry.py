@@ -66,12 +66,11 @@ def written(store: Store) -> list[tuple[str, str]]:
 def test_a_token_is_found_by_its_hash_until_it_is_removed(registry: Registry) -> None:
     registry.add_token("wall", Role.VIEWER, "hash 1", MARIA, NOW)
     registry.add_token("maria", Role.OPERATOR, "hash 2", MARIA, LATER)
-    assert registry.token("hash 1") == Token("wall", Role.VIEWER, NOW)
-    assert registry.token("hash 2") == Token("maria", Role.OPERATOR, LATER)
-    assert registry.token("hash 3") is None
+    wall, maria = Token("wall", Role.VIEWER, NOW), Token("maria", Role.OPERATOR, LATER)
+    assert registry.tokens_with(["hash 1", "hash 2", "hash 3"]) == {"hash 1": wall, "hash 2": maria}
     assert [token.name for token in registry.tokens()] == ["maria", "wall"]
     registry.remove_token("wall", MARIA, NOW)
-    assert registry.token("hash 1") is None
+    assert registry.tokens_with(["hash 1"]) == {}
     assert [token.name for token in registry.tokens()] == ["maria"]
 
 
