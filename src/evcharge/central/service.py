@@ -67,7 +67,7 @@ from evcharge.protocol.operators import Changes, Event, Health
 from evcharge.protocol.records import Received
 from evcharge.protocol.topics import FROM_DRIVERS, FROM_METERS, TO_CENTRAL, Topic
 from evcharge.storage.books import Books
-from evcharge.storage.database import locked
+from evcharge.storage.lock import locked
 from evcharge.storage.registry import Registry
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle

@@ -16,6 +16,7 @@ from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import AuditEntry
 from evcharge.domain.decisions import Answer, Decisions, FaultCleared, FaultOpened, MeterValue
 from evcharge.domain.session import Session
+from evcharge.errors import DatabaseUnusable
 from evcharge.protocol import messages
 from evcharge.storage import schema
 from evcharge.storage.prepared import ManyRows
@@ -35,14 +36,16 @@ def _insert(table: Table, names: Iterable[str]) -> Insert:
     return upsert(table).values({name: bindparam(name) for name in names})
 
 
-def _insert_or_update(table: Table, key: str, names: Iterable[str]) -> Insert:
+def _insert_or_update(table: Table, key: str, names: Iterable[str], only_same: str | None = None) -> Insert:
+    """A row that is there already is written over, but only if `only_same` is the same in it."""
     statement = _insert(table, names)
     changed = {
         column.name: statement.excluded[column.name]
         for column in table.columns
         if column.info not in (schema.ONCE, schema.BESIDE)
     }
-    return statement.on_conflict_do_update(index_elements=[key], set_=changed)
+    same = table.c[only_same] == statement.excluded[only_same] if only_same is not None else None
+    return statement.on_conflict_do_update(index_elements=[key], set_=changed, where=same)
 
 
 class BatchWriter:
@@ -57,11 +60,11 @@ class BatchWriter:
             dialect,
         )
         self._sessions = ManyRows(
-            _insert_or_update(_sessions, "number", [*_SESSION_COLUMNS, "receipt_sent"]), dialect
+            _insert_or_update(_sessions, "number", [*_SESSION_COLUMNS, "receipt_sent"], "session_id"), dialect
         )
         self._meters = ManyRows(
             update(_sessions)
-            .where(_sessions.c.number == bindparam("of"))
+            .where(_sessions.c.number == bindparam("of"), _sessions.c.session_id == bindparam("id"))
             .values({name: bindparam(name) for name in _METERED}),
             dialect,
         )
@@ -129,12 +132,15 @@ class BatchWriter:
     def _write_sessions(self, cursor: DBAPICursor, sessions: Collection[Session]) -> None:
         if sessions:
             columns = _columns(sessions, _SESSION_COLUMNS)
-            self._sessions.execute(cursor, columns | {"receipt_sent": [0] * len(sessions)})
+            written = self._sessions.execute(cursor, columns | {"receipt_sent": [0] * len(sessions)})
+            _check_all_are_ours(written, sessions)
 
     def _write_meters(self, cursor: DBAPICursor, sessions: Collection[Session]) -> None:
         if sessions:
             numbers = [session.number for session in sessions]
-            self._meters.execute(cursor, _columns(sessions, _METERED) | {"of": numbers})
+            ids = [session.session_id for session in sessions]
+            written = self._meters.execute(cursor, _columns(sessions, _METERED) | {"of": numbers, "id": ids})
+            _check_all_are_ours(written, sessions)
 
     def _write_meter_values(self, cursor: DBAPICursor, values: Collection[MeterValue]) -> None:
         if values:
@@ -166,6 +172,17 @@ class BatchWriter:
         if entries:
             rows = [audit_row(entry, now) for entry in entries]
             self._audit.execute(cursor, {name: [row[name] for row in rows] for name in _AUDIT_COLUMNS})
+
+
+def _check_all_are_ours(written: int, sessions: Collection[Session]) -> None:
+    """Raises `DatabaseUnusable` if the row of one of these sessions is another's, and so was left alone."""
+    if written != len(sessions):
+        numbers = sorted(session.number for session in sessions)
+        raise DatabaseUnusable(
+            f"of the sessions {numbers[0]} to {numbers[-1]} the database holds others than this Central: another"
+            " program has written to it, or put another file in its place; nothing was written over. Look for that"
+            " program, and start Central again"
+        )
 
 
 def _columns(objects: Collection[Any], names: Iterable[str]) -> dict[str, Sequence[Any]]:

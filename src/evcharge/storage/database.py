@@ -1,6 +1,5 @@
-"""Opening the database: its folder, its file, its schema, its lock; each problem is one clear sentence."""
+"""Opening the database: its folder, its file, its schema; each problem is one clear sentence."""
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -30,8 +29,9 @@ def open_database(path: Path, giving_up: threading.Event = NEVER) -> Engine:
 
     Whoever wants to write waits for a lock of others no longer once `giving_up` is set.
     """
-    _check_place(path)
-    _make_private(path)
+    check_place(path)
+    check_names(path)
+    make_private(Path(os.path.realpath(path)))
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False})
     try:
         up_to_date = _is_ours_and_up_to_date(engine, path)
@@ -52,7 +52,8 @@ def open_database(path: Path, giving_up: threading.Event = NEVER) -> Engine:
     return engine
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
+    """Raises `DatabaseUnusable` where no database can be."""
     try:
         if path.is_dir():
             raise DatabaseUnusable(f"{path} is a folder; --db takes the name of a file")
@@ -62,7 +63,17 @@ def _check_place(path: Path) -> None:
         raise DatabaseUnusable(f"the database {path} cannot be used: {problem.strerror}") from None
 
 
-def _make_private(path: Path) -> None:
+def check_names(path: Path) -> None:
+    """Raises `DatabaseUnusable` if the file has several."""
+    names = path.stat().st_nlink if path.exists() else 1
+    if names > 1:
+        raise DatabaseUnusable(
+            f"{path} is one of {names} names (hard links) of the same file; SQLite would keep a log under each,"
+            " and destroy it: remove the other names, or make symbolic links of them"
+        )
+
+
+def make_private(path: Path) -> None:
     """A new file for its owner alone: it holds the drivers' keys. SQLite gives its side files the same mode."""
     with suppress(OSError):  # It is there already, or SQLite will say why it cannot be made.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -164,23 +175,3 @@ def _cause(problem: DBAPIError, path: Path) -> str:
     if "locked" in text:
         return f"{text}; another program writes to it, try again when that has finished"
     return text
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the database for one Central; a second would decide from a memory of its own."""
-    _check_place(path)
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(lock_path, os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as problem:
-        raise DatabaseUnusable(f"the lock {lock_path} cannot be written: {problem.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise DatabaseUnusable(f"another Central runs on {path}; stop it first, or choose another --db") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -25,13 +25,14 @@ class ManyRows:
             for name in compiled.positiontup or ()
         ]
 
-    def execute(self, cursor: DBAPICursor, columns: Mapping[str, Sequence[Any]]) -> None:
-        """`columns`: of each parameter of the statement its values, one a row."""
+    def execute(self, cursor: DBAPICursor, columns: Mapping[str, Sequence[Any]]) -> int:
+        """`columns`: of each parameter of the statement its values, one a row. How many rows it has changed."""
         values = (
             map(convert, columns[name]) if convert is not None else columns[name]
             for name, convert in self._parameters
         )
         cursor.executemany(self._sql, list(zip(*values, strict=True)))
+        return int(cursor.rowcount)
 
 
 class Lookup:

@@ -18,6 +18,7 @@ from evcharge.domain.decisions import Decisions, Known, Wanted
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
+from evcharge.errors import DatabaseUnusable
 from evcharge.protocol import messages
 from evcharge.protocol.messages import ChargingHistoryRequest, PastSession
 from evcharge.storage import schema
@@ -149,6 +150,12 @@ class Store:
         except sqlite3.OperationalError as problem:
             self._connection.rollback()
             raise OperationalError(None, None, problem) from problem  # As SQLAlchemy has it.
+        except sqlite3.IntegrityError as problem:
+            self._connection.rollback()
+            raise DatabaseUnusable(
+                f"the database holds otherwise than this Central: {problem}. Another program has written to it;"
+                " look for that program, and start Central again"
+            ) from problem
         except BaseException:
             self._connection.rollback()
             raise

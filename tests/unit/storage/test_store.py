@@ -42,7 +42,8 @@ from evcharge.domain.status import Status
 from evcharge.errors import DatabaseUnusable, UsageError
 from evcharge.protocol.messages import ChargeRequestResponse, ChargingHistoryRequest
 from evcharge.storage import schema
-from evcharge.storage.database import MIGRATIONS, REVISIONS, locked, open_database
+from evcharge.storage.database import MIGRATIONS, REVISIONS, open_database
+from evcharge.storage.lock import locked
 from evcharge.storage.registry import Driver, Registry
 from evcharge.storage.store import Store
 
@@ -323,7 +324,7 @@ def test_a_second_central_is_refused(path: Path) -> None:
 def test_the_lock_ends_with_its_process(path: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from evcharge.storage.database import locked\n"
+        "from evcharge.storage.lock import locked\n"
         f"with locked(pathlib.Path({str(path)!r})):\n"
         "    print('locked', flush=True)\n"
         "    sys.stdin.read()\n"
