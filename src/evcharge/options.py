@@ -37,7 +37,7 @@ def parse_kafka(text: str) -> str:
 
 def parse_id(text: str) -> str:
     if not is_id(text):
-        raise typer.BadParameter(f"{text!a} is no id; an id has 1 to 64 letters, digits or . _ : -")
+        raise typer.BadParameter(f"{text!a} {messages.NO_ID}")
     return text
 
 

@@ -120,6 +120,11 @@ def test_every_command(world: World, where: str) -> None:
         ("show CP999", "there is no charge point CP999"),
         ("show", "error: say: show CP_ID"),
         ("show 'CP 1'", "error: 'CP 1' is no id"),
+        ("out ..", "there is no charge point .."),
+        ("in .", "there is no charge point ."),
+        ("show ..", "there is no charge point .."),
+        ("add cp ..", "'..' is no id; an id has"),
+        ("add driver -x", "'-x' is no id; an id has"),
         ("session 7", "error: '7' is no session id"),
         (
             "session 00000000-0000-4000-8000-000000000000",

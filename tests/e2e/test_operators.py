@@ -114,7 +114,7 @@ def test_a_browsers_password_is_good_for_looking_alone(world: World) -> None:
     client = world.http(central)
     assert "evcharge" in client.get("/docs", headers=basic).text
     ok(client.get("/v1/totals", headers=basic))
-    response = client.put("/v1/service", json={"out_of_service": True}, headers=basic)
+    response = client.put("/v1/network/service", json={"out_of_service": True}, headers=basic)
     assert problem(response, 401) == "not_authenticated"
     for nonsense in ("Basic", "Basic !!!", "Basic /////w==", "Bearer", "Digest x", "x"):
         assert problem(client.get("/v1/totals", headers={"Authorization": nonsense}), 401) == "not_authenticated"
@@ -175,11 +175,11 @@ def test_out_of_service_refuses_drivers_while_a_running_charge_goes_on(world: Wo
     assert "out of service" in world.ask("bo", "charge", "CP001", code=1)
     assert [cp["cp_id"] for cp in world.ask("bo", "list")] == ["CP002"]
     # All of them, and back.
-    assert ok(operator.put("/v1/service", json=out)) == {"changed_cp_ids": ["CP002"]}
+    assert ok(operator.put("/v1/network/service", json=out)) == {"changed_cp_ids": ["CP002"]}
     assert world.ask("bo", "list") == []
     refused = operator.post("/v1/charge-points/CP002/start", json={"driver_id": "bo"})
     assert problem(refused, 409) == "out_of_service"
-    assert ok(operator.put("/v1/service", json=back)) == {"changed_cp_ids": ["CP001", "CP002"]}
+    assert ok(operator.put("/v1/network/service", json=back)) == {"changed_cp_ids": ["CP001", "CP002"]}
     assert [cp["cp_id"] for cp in world.ask("bo", "list")] == ["CP001", "CP002"]
 
 

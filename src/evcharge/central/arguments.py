@@ -8,7 +8,7 @@ import msgspec
 
 from evcharge.console.shell import whole_number
 from evcharge.errors import UsageError
-from evcharge.protocol.messages import check_price, fits, is_id
+from evcharge.protocol.messages import NO_ID, check_price, fits, is_id
 from evcharge.protocol.notation import is_plain
 from evcharge.protocol.operators import MAX_ROWS, SessionFilter
 
@@ -27,7 +27,7 @@ def an_id(words: list[str], usage: str) -> str:
     if len(words) != 1:
         raise UsageError(f"say: {usage}")
     if not is_id(words[0]):
-        raise UsageError(f"{words[0]!a} is no id; an id has 1 to 64 letters, digits or . _ : -")
+        raise UsageError(f"{words[0]!a} {NO_ID}")
     return words[0]
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -89,7 +90,7 @@ class DeskClient:
         return await self._get("/v1/charge-points", ChargePointPage, after=after, limit=limit, status=status)
 
     async def charge_point(self, cp_id: str) -> ChargePointNow:
-        return await self._get(f"/v1/charge-points/{cp_id}", ChargePointNow)
+        return await self._get(f"/v1/charge-points/{_segment(cp_id)}", ChargePointNow)
 
     async def sessions(self, wanted: SessionFilter, before: str | None = None, limit: int = 100) -> SessionPage:
         return await self._get("/v1/sessions", SessionPage, **_query(wanted), before=before, limit=limit)
@@ -146,20 +147,20 @@ class DeskClient:
         self, cp_id: str, driver_id: str, energy_wh: int | None = None, request_id: UUID | None = None
     ) -> Started:
         order = StartOrder(driver_id=driver_id, energy_wh=energy_wh, request_id=request_id)
-        return await self._ask("POST", f"/v1/charge-points/{cp_id}/start", Started, order)
+        return await self._ask("POST", f"/v1/charge-points/{_segment(cp_id)}/start", Started, order)
 
     async def stop(self, session_id: UUID) -> Stopping:
         return await self._ask("POST", f"/v1/sessions/{session_id}/stop", Stopping)
 
     async def set_service(self, cp_id: str | None, out_of_service: bool) -> list[str]:
-        path = "/v1/service" if cp_id is None else f"/v1/charge-points/{cp_id}/service"
+        path = "/v1/network/service" if cp_id is None else f"/v1/charge-points/{_segment(cp_id)}/service"
         changed = await self._ask("PUT", path, ServiceChanged, ServiceOrder(out_of_service=out_of_service))
         return changed.changed_cp_ids
 
     async def set_price(
         self, cp_id: str, price_per_kwh: Decimal | None, currency: str | None = None
     ) -> ChargePointNow:
-        path = f"/v1/charge-points/{cp_id}/price"
+        path = f"/v1/charge-points/{_segment(cp_id)}/price"
         if price_per_kwh is None:
             return await self._ask("DELETE", path, ChargePointNow)
         order = PriceOrder(price_per_kwh=price_per_kwh, currency=currency)
@@ -169,13 +170,13 @@ class DeskClient:
         return await self._ask("POST", "/v1/charge-points", ChargePointKey, NewChargePoint(cp_id=cp_id))
 
     async def remove_charge_point(self, cp_id: str) -> None:
-        await self._send("DELETE", f"/v1/charge-points/{cp_id}", None, {})
+        await self._send("DELETE", f"/v1/charge-points/{_segment(cp_id)}", None, {})
 
     async def add_driver(self, driver_id: str) -> DriverKey:
         return await self._ask("POST", "/v1/drivers", DriverKey, NewDriver(driver_id=driver_id))
 
     async def remove_driver(self, driver_id: str) -> None:
-        await self._send("DELETE", f"/v1/drivers/{driver_id}", None, {})
+        await self._send("DELETE", f"/v1/drivers/{_segment(driver_id)}", None, {})
 
     # How
 
@@ -223,6 +224,11 @@ class DeskClient:
         elif isinstance(problem, httpx.RemoteProtocolError) and self.url.startswith("http:"):
             advice = "perhaps it speaks HTTPS"
         return CentralUnreachable(f"no Central answers at {self.url}: {cause.rstrip('.')}; {advice}")
+
+
+def _segment(name: str) -> str:
+    """One part of a path, whatever it holds: `..` is a name here, and no way up."""
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def _query(wanted: SessionFilter) -> dict[str, Any]:

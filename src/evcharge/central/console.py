@@ -389,10 +389,13 @@ class AdminCLI:
         return await self._set_service(words, False)
 
     async def _set_service(self, words: list[str], out: bool) -> str:
-        cp_id = an_id(words, f"{'out' if out else 'in'} CP_ID|all")
-        changed = await self._desk.set_service(None if cp_id == "all" else cp_id, out)
+        of_all = words in (["all"], ["--all"])
+        cp_id = None if of_all else an_id(words, f"{'out' if out else 'in'} CP_ID|all")
+        if words == ["all"] and any(cp.cp_id == "all" for cp in await self._everything()):
+            raise UsageError("there is a charge point `all`; say --all for all charge points")
+        changed = await self._desk.set_service(cp_id, out)
         where = "out of service" if out else "in service"
-        if cp_id == "all":
+        if of_all:
             return f"{where}: {len(changed)} charge points that were not before"
         return f"{where}: {cp_id}" if changed else f"{cp_id} was {where} already"
 

@@ -284,13 +284,19 @@ async def set_service(desk: TheDesk, cp_id: IdInPath, data: JSONBody[ServiceOrde
 
 
 @put(
-    "/service",
+    "/network/service",
     summary="Take all charge points out of service, or back",
     guards=OPERATORS,
     responses=problems(403),
 )
 async def set_service_of_all(desk: TheDesk, data: JSONBody[ServiceOrder]) -> ServiceChanged:
     return ServiceChanged(changed_cp_ids=await desk.set_service(None, data.out_of_service))
+
+
+@put("/service", include_in_schema=False)
+async def set_service_of_what() -> None:
+    """What a careless program makes of the path of a charge point `..`; all were meant by it once."""
+    raise HTTPException("PUT /v1/network/service takes all charge points out of service, or back", status_code=404)
 
 
 @put(
@@ -399,7 +405,7 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
         route_handlers=[
             *(charge_points, charge_point, sessions, session, meter_values, sessions_csv),
             *(drivers, faults, totals, revenue, audit, events),
-            *(start, stop, set_service, set_service_of_all, set_price, unset_price),
+            *(start, stop, set_service, set_service_of_all, set_service_of_what, set_price, unset_price),
             *(add_charge_point, remove_charge_point, add_driver, remove_driver),
         ],
     )

@@ -15,6 +15,7 @@ from evcharge.errors import (
     ChargePointFaulty,
     ChargePointUnavailable,
     DriverBusy,
+    InvalidField,
     NoOpenSession,
     NotYours,
     OutOfService,
@@ -25,6 +26,7 @@ from evcharge.errors import (
 )
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
+    NO_ID,
     AvailableCpsRequest,
     AvailableCpsResponse,
     ChargeRequest,
@@ -37,6 +39,7 @@ from evcharge.protocol.messages import (
     StopChargingRequest,
     StopChargingResponse,
     derived_id,
+    is_new_id,
 )
 from evcharge.protocol.records import SIGNATURE_HEADER, Received, is_signed
 
@@ -168,6 +171,8 @@ def _check_driver(net: "Network", driver_id: str) -> None:
         return
     if not net.policy.open_registration or driver_id in net.known.removed_drivers:
         raise UnknownDriver(f"there is no driver {driver_id}")
+    if not is_new_id(driver_id):
+        raise InvalidField(f"`driver_id` {driver_id} {NO_ID}")
     net.known.drivers[driver_id] = None
     net.out.drivers.add(driver_id)
 

@@ -32,6 +32,7 @@ from evcharge.errors import (
 )
 from evcharge.protocol import messages
 from evcharge.protocol.messages import (
+    NO_ID,
     AuthRequest,
     AuthResponse,
     CommandResponse,
@@ -45,6 +46,7 @@ from evcharge.protocol.messages import (
     StatusUpdate,
     StopChargingCommand,
     derived_id,
+    is_new_id,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ def _check_identity(net: "Network", request: AuthRequest, came: MonitorCame) -> 
         raise AuthenticationFailed(f"the client certificate is not that of {request.cp_id}: its CN is {cn}")
     if not (net.policy.open_registration if keyless else key_fits):
         raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
+    if row is None and known is None and not is_new_id(request.cp_id):
+        raise InvalidField(f"`cp_id` {request.cp_id} {NO_ID}")
 
 
 def add_charge_point(net: "Network", cp: ChargePoint) -> None:

@@ -6,6 +6,7 @@ says when it was made. Whoever sends a request again sends the same `message_id`
 `currency` (ISO 4217). Unknown fields are ignored.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -25,6 +26,9 @@ from evcharge.protocol.wording import Wording
 
 ID_PATTERN = "[A-Za-z0-9._:-]{1,64}"
 Id = Annotated[str, Meta(pattern=rf"\A{ID_PATTERN}\Z")]
+NEW_ID_PATTERN = r"(?!\.+$)(?!-)" + ID_PATTERN
+"""Of an id that nobody has yet: none that a path or a command line takes for something else. Older ones go on."""
+NO_ID = "is no id; an id has 1 to 64 letters, digits or . _ : -, and neither begins with - nor is dots alone"
 MAX_TEXT = 500
 Text = Annotated[str, Meta(max_length=MAX_TEXT, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
@@ -402,6 +406,7 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(AnyMessage)
 
 AN_ID = "an id, of 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
+A_NEW_ID = f"{AN_ID}, which is not dots alone and does not begin with -"
 A_CURRENCY = "a currency, three capital letters such as EUR"
 _wording = Wording(
     {
@@ -499,6 +504,11 @@ def fits(value: Any, field_type: Any) -> bool:
 def is_id(value: Any) -> bool:
     """Whether `value` is an identifier that may cross the wire."""
     return fits(value, Id)
+
+
+def is_new_id(value: str) -> bool:
+    """Whether a charge point, a driver or a token may be given this id."""
+    return re.fullmatch(NEW_ID_PATTERN, value) is not None and is_id(value)
 
 
 def _uuid_or_none(value: Any) -> UUID | None:

@@ -13,7 +13,16 @@ from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.set_aside import Kind
 from evcharge.domain.status import Status
 from evcharge.errors import BadJson, InvalidField
-from evcharge.protocol.messages import A_CURRENCY, AN_ID, ID_PATTERN, Currency, Id, check_price
+from evcharge.protocol.messages import (
+    A_CURRENCY,
+    A_NEW_ID,
+    AN_ID,
+    ID_PATTERN,
+    NEW_ID_PATTERN,
+    Currency,
+    Id,
+    check_price,
+)
 from evcharge.protocol.notation import NOT_PLAIN, Notation
 from evcharge.protocol.wording import Wording
 
@@ -24,6 +33,8 @@ MAX_ROWS = 1000
 # As in the messages, in the words of JSON Schema: `$` alone would let Python's `re` pass a line end.
 ID_REGEX = rf"^{ID_PATTERN}$(?!\n)"
 HttpId = Annotated[str, Meta(pattern=ID_REGEX)]
+NEW_ID_REGEX = rf"^{NEW_ID_PATTERN}$(?!\n)"
+NewHttpId = Annotated[str, Meta(pattern=NEW_ID_REGEX)]
 HttpCurrency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 PAGE_MARK_REGEX = r"^[0-9]{1,17}-[0-9]{1,18}$(?!\n)"
 """Where a page of sessions ended: microseconds since 1970, and the session's number."""
@@ -338,7 +349,7 @@ class PriceOrder(Order, frozen=True, kw_only=True):
 
 
 class NewChargePoint(Order, frozen=True, kw_only=True):
-    cp_id: HttpId
+    cp_id: NewHttpId
 
 
 class ChargePointKey(Shape, frozen=True, kw_only=True):
@@ -349,7 +360,7 @@ class ChargePointKey(Shape, frozen=True, kw_only=True):
 
 
 class NewDriver(Order, frozen=True, kw_only=True):
-    driver_id: HttpId
+    driver_id: NewHttpId
 
 
 class DriverKey(Shape, frozen=True, kw_only=True):
@@ -372,7 +383,7 @@ BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]
 
 OrderT = TypeVar("OrderT")
 _notation = Notation(Order.__subclasses__())
-_wording = Wording({HttpId: AN_ID, HttpCurrency: A_CURRENCY})
+_wording = Wording({HttpId: AN_ID, NewHttpId: A_NEW_ID, HttpCurrency: A_CURRENCY})
 
 
 def read_body(kind: type[OrderT], body: bytes) -> OrderT:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
 from evcharge.domain.commands import Actor, AuditEntry, Role
 from evcharge.domain.status import Status
-from evcharge.errors import AlreadyThere, NotThere
+from evcharge.errors import AlreadyThere, NotThere, UsageError
+from evcharge.protocol.messages import NO_ID, is_new_id
 from evcharge.storage import schema
 from evcharge.storage.database import changing, reading
 
@@ -102,6 +103,7 @@ class Registry:
         with changing(self._engine) as connection:
             if connection.execute(select(tokens.c.name).where(tokens.c.name == name)).first() is not None:
                 raise AlreadyThere(f"the token {name} is there already; remove it first to renew it")
+            _check_new(name)
             row = {"name": name, "role": role.value, "token_hash": token_hash, "added_at": now}
             connection.execute(insert(tokens).values(**row))
             write_audit(connection, [AuditEntry(actor, "add token", name, None, {"role": role})], now)
@@ -159,11 +161,17 @@ def _add(
     column, value = identity
     row = connection.execute(select(table.c.removed).where(table.c[column] == value)).first()
     if row is None:
+        _check_new(value)
         connection.execute(insert(table).values({column: value, **renewed, **initial, "removed": False}))
     elif row.removed:
         connection.execute(update(table).where(table.c[column] == value).values(**renewed, removed=False))
     else:
         raise AlreadyThere(problem)
+
+
+def _check_new(name: str) -> None:
+    if not is_new_id(name):
+        raise UsageError(f"{name!a} {NO_ID}")
 
 
 def _remove(

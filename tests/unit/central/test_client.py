@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import pytest
 
@@ -51,6 +52,36 @@ def answered(reply: bytes, ask: Ask) -> None:
 def http(status: str, body: bytes, *headers: str) -> bytes:
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "a?b#c", "é", "%2e"])
+def test_no_id_leads_to_another_path(name: str) -> None:
+    """Of a charge point or of a driver: what is asked is about what has been named."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).split()[1].decode())
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, DeskClient(url, "secret") as desk:
+            for ask in (
+                desk.set_service(name, True),
+                desk.charge_point(name),
+                desk.remove_charge_point(name),
+                desk.start(name, "ana"),
+                desk.set_price(name, None),
+                desk.remove_driver(name),
+            ):
+                with pytest.raises(CentralUnreachable):
+                    await ask
+
+    asyncio.run(run())
+    segments = [path.split("/") for path in asked]
+    assert {unquote(path[3]) for path in segments} == {name}
+    assert not {".", ".."} & {part for path in segments for part in path}
 
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())

@@ -27,8 +27,8 @@ from evcharge.central.http_page import page_of
 from evcharge.central.orders import Orders
 from evcharge.central.receipts import Backlog
 from evcharge.domain.charge_point import hash_key
-from evcharge.domain.commands import Actor, Command, Role
-from evcharge.errors import InternalError
+from evcharge.domain.commands import Actor, Command, Role, SetService
+from evcharge.errors import InternalError, UnknownChargePoint
 from evcharge.protocol.operators import Changes
 from evcharge.storage.books import Books
 from evcharge.storage.database import open_database
@@ -158,7 +158,7 @@ def test_a_bug_met_by_a_command_is_no_refusal(desk: Desk) -> None:
     app = make_app(replace(desk, order=fail), no_metrics, structlog.get_logger())
     with TestClient(app) as client:
         response = client.put(
-            "/v1/service", json={"out_of_service": True}, headers={"Authorization": "Bearer secret"}
+            "/v1/network/service", json={"out_of_service": True}, headers={"Authorization": "Bearer secret"}
         )
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
 
@@ -227,7 +227,7 @@ def test_without_a_token_even_to_ask_what_may_be_asked_is_refused(desk: Desk, wh
 @pytest.mark.parametrize(
     ("method", "where", "body"),
     [
-        ("PUT", "/v1/service", b'{"out_of_service": 1}'),
+        ("PUT", "/v1/network/service", b'{"out_of_service": 1}'),
         ("PUT", "/v1/charge-points/CP001/service", b'{"out_of_service": "true"}'),
         ("PUT", "/v1/charge-points/CP001/service", b'{"out_of_service": null}'),
         ("PUT", "/v1/charge-points/CP001/service", b""),
@@ -237,7 +237,7 @@ def test_without_a_token_even_to_ask_what_may_be_asked_is_refused(desk: Desk, wh
         ("POST", "/v1/charge-points/CP001/start", b'{"driver_id": "ana", "energy_wh": 5000.5}'),
         ("PUT", "/v1/charge-points/CP001/price", b'{"price_per_kwh": true}'),
         ("POST", "/v1/drivers", b"[" * 8000 + b"]" * 8000),
-        ("PUT", "/v1/service", b'{"out_of_service": ' + b'{"a":' * 2000 + b"1" + b"}" * 2001),
+        ("PUT", "/v1/network/service", b'{"out_of_service": ' + b'{"a":' * 2000 + b"1" + b"}" * 2001),
     ],
     ids=lambda value: value[:40] if isinstance(value, str | bytes) else "",
 )
@@ -309,6 +309,19 @@ def test_a_refusal_is_a_sentence_in_words_of_ours(
     assert response.status_code == 400, response.text
     assert sentence in response.json()["reason"]
     assert not OF_PYTHON.search(response.json()["reason"]), response.text
+
+
+def test_what_a_careless_program_makes_of_a_charge_point_with_dots_is_no_command(desk: Desk) -> None:
+    async def refuse(actor: Actor, command: Command) -> object:
+        assert isinstance(command, SetService)
+        assert command.cp_id == ".."
+        raise UnknownChargePoint("there is no charge point ..")
+
+    with TestClient(make_app(replace(desk, order=refuse), no_metrics, structlog.get_logger())) as client:
+        for path in ("/v1/service", "/v1/charge-points/../service", "/v1/charge-points/%2E%2E/service"):
+            response = client.put(path, json={"out_of_service": True}, headers={"Authorization": "Bearer secret"})
+            assert response.status_code == 404, path
+    assert response.json() == {"code": "unknown_charge_point", "reason": "there is no charge point .."}
 
 
 def test_a_body_from_an_edited_file_may_begin_with_a_byte_order_mark(desk: Desk) -> None:

@@ -184,6 +184,27 @@ def test_open_registration_lets_in_who_has_no_key_and_holds_back_who_guesses_one
     assert knock(world, "CP1", "wrong") == "too_many_failures"
 
 
+# Ids
+
+
+@pytest.mark.parametrize("cp_id", ["..", "-x"])
+def test_open_registration_admits_nobody_anew_whose_id_is_a_way_up_or_an_option(cp_id: str) -> None:
+    world = World(Policy(open_registration=True))
+    connection = came_as(world)
+    answer = only(frames(world.say(connection, world.auth(cp_id, "")), AuthResponse))
+    assert (answer.accepted, answer.code) == (False, "invalid_field")
+    assert (answer.reason or "").startswith(f"`cp_id` {cp_id} is no id; an id has")
+    assert cp_id not in world.net.charge_points
+    world.settled("CP1")
+    refused = world.ask(driver_id=cp_id)
+    assert (refused.accepted, refused.code) == (False, "invalid_field")
+
+
+def test_a_charge_point_that_had_such_an_id_before_goes_on() -> None:
+    world = World(charge_points=[ChargePoint("..", hash_key("key of .."))])
+    assert knock(world, "..", "key of ..") is None
+
+
 # Keys
 
 

@@ -33,6 +33,7 @@ from evcharge.protocol.messages import (
     encode,
     error_response,
     is_id,
+    is_new_id,
     new_id,
     refusal,
     shown,
@@ -445,6 +446,22 @@ def test_what_is_no_id_is_refused(cp_id: object) -> None:
 @given(st.text(max_size=70) | st.binary(max_size=4) | st.integers() | st.none() | st.lists(st.text(), max_size=2))
 def test_an_id_is_what_the_pattern_says(value: object) -> None:
     assert is_id(value) == (isinstance(value, str) and re.fullmatch("[A-Za-z0-9._:-]{1,64}", value) is not None)
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "." * 64, "-", "-x", "--all"])
+def test_what_a_path_or_a_command_line_would_take_for_something_else_is_no_new_id(name: str) -> None:
+    assert is_id(name), "an older one goes on"
+    assert not is_new_id(name)
+
+
+@pytest.mark.parametrize("name", ["", "a\n", "..\n", "x" * 65, "é"])
+def test_what_is_no_id_is_no_new_one(name: str) -> None:
+    assert not is_new_id(name)
+
+
+@pytest.mark.parametrize("name", ["A", ".a", "a.", "..a", "a-", "_", ":", "x" * 64, "all"])
+def test_new_ids(name: str) -> None:
+    assert is_new_id(name)
 
 
 @pytest.mark.parametrize("price", ["0", "0.30", "1000", "0.123456", "1000.000000", "0.000001", "007.50"])

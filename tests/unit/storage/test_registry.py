@@ -22,7 +22,7 @@ from test_store import NOW, rows
 
 from evcharge.domain.commands import Actor, Role
 from evcharge.domain.session import EndReason, SessionStatus
-from evcharge.errors import AlreadyThere, NotThere
+from evcharge.errors import AlreadyThere, NotThere, UsageError
 from evcharge.protocol.operators import AuditRow, By, SessionFilter
 from evcharge.storage.books import Books
 from evcharge.storage.database import MIGRATIONS, open_database
@@ -312,3 +312,14 @@ def test_who_is_admitted_can_be_seen_while_another_program_writes(in_use: Path, 
         done = run(in_use.parent, look)
         assert (done.returncode, done.stderr) == (0, "")
         assert "1" in done.stdout or "maria" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["..", "-x"])
+def test_a_name_that_a_path_or_an_option_could_be_is_given_to_nothing(registry: Registry, name: str) -> None:
+    refused = f"'{name}' is no id; an id has 1 to 64 letters"
+    with pytest.raises(UsageError, match=refused):
+        registry.add_charge_point(name, "hash", MARIA, NOW)
+    with pytest.raises(UsageError, match=refused):
+        registry.add_driver(name, "key", MARIA, NOW)
+    with pytest.raises(UsageError, match=refused):
+        registry.add_token(name, Role.VIEWER, "hash", MARIA, NOW)
