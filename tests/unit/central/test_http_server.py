@@ -14,7 +14,7 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from evcharge.central import http_server
-from evcharge.central.http_door import MAX_HEAD_BYTES, REQUESTS_AT_ONCE, NameOf, nobody
+from evcharge.central.http_door import MAX_HEAD_BYTES, REQUESTS_AT_ONCE, Door
 from evcharge.central.http_server import HttpServer
 from evcharge.errors import AddressInUse
 from evcharge.transport.tcp import Address
@@ -44,13 +44,13 @@ def be_impatient(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
     monkeypatch.setattr(http_server, "LOOK_EVERY_TICKS", 1)
 
 
-def served(scene: Scene, log: CapturingLogger | None = None, name_of: NameOf = nobody) -> Answers:
+def served(scene: Scene, log: CapturingLogger | None = None) -> Answers:
     """Act the scene against a server of its own."""
     answers: Answers = Counter()
 
     async def act() -> None:
         told = structlog.wrap_logger(log or CapturingLogger(), processors=[])
-        server = HttpServer(LOCAL, hello, answers, told, name_of=name_of)
+        server = HttpServer(LOCAL, hello, answers, told)
         running = asyncio.ensure_future(server.run())
         try:
             async with asyncio.timeout(20):
@@ -282,19 +282,36 @@ def test_an_address_that_asks_too_much_takes_nothing_from_who_has_a_token_there(
     async def name_of(header: str) -> str | None:
         return "maria" if header == "Bearer right" else None
 
-    async def scene(port: int, answers: Answers) -> None:
-        async def ask(token: bytes) -> bytes:
-            return await say(port, GET.replace(b"Host", b"Authorization: Bearer " + token + b"\r\nHost"))
+    async def asked() -> tuple[list[int], list[int]]:
+        answers: Answers = Counter()
+        door = Door(hello, answers, name_of, now_s=lambda: 0.0)
 
-        while answers[429] < 3:
-            await ask(b"wrong")
-        assert (await ask(b"wrong")).startswith(b"HTTP/1.1 429")
-        assert (await ask(b"right")).startswith(b"HTTP/1.1 200")
-        while not (await ask(b"right")).startswith(b"HTTP/1.1 429"):
-            pass  # but no more than it may
-        assert answers[200] >= 2 * REQUESTS_AT_ONCE
+        async def ask(token: bytes) -> int:
+            before = answers.copy()
+            headers = [(b"authorization", b"Bearer " + token)]
+            scope = {
+                "scheme": "http",
+                "method": "GET",
+                "path": "/",
+                "client": ("192.0.2.1", 1),
+                "headers": headers,
+            }
+            await door(scope, receive, send)
+            (status,) = answers - before
+            return status
 
-    served(scene, name_of=name_of)
+        wrong = [await ask(b"wrong") for _ in range(REQUESTS_AT_ONCE + 1)]
+        return wrong, [await ask(b"right") for _ in range(REQUESTS_AT_ONCE + 1)]
+
+    async def receive() -> Any:
+        return {"body": b""}
+
+    async def send(message: Any) -> None:
+        pass
+
+    wrong, right = asyncio.run(asked())
+    assert wrong == [200] * REQUESTS_AT_ONCE + [429]
+    assert right == [200] * REQUESTS_AT_ONCE + [429], "but no more than it may"
 
 
 def test_a_bug_is_told_in_our_log(capfd: pytest.CaptureFixture[str]) -> None:
