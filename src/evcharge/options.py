@@ -8,6 +8,7 @@ import typer
 
 from evcharge.domain.battery import Current
 from evcharge.protocol import messages
+from evcharge.protocol.currencies import is_currency
 from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
 from evcharge.protocol.notation import plain_decimal
 from evcharge.transport.tcp import Address
@@ -56,8 +57,8 @@ def parse_price(text: str | Decimal) -> Decimal:
 
 
 def parse_currency(text: str) -> str:
-    if not fits(text, messages.Currency):
-        raise typer.BadParameter(f"expected three capital letters such as EUR, not {text!a}")
+    if not is_currency(text):
+        raise typer.BadParameter(f"expected a currency of ISO 4217 such as EUR, not {text[:12]!a}")
     return text
 
 

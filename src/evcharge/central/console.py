@@ -32,7 +32,8 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.status import Status
 from evcharge.errors import EvchargeError, UsageError
 from evcharge.logs import line_of
-from evcharge.protocol.messages import Currency, fits, is_id
+from evcharge.protocol.currencies import is_currency
+from evcharge.protocol.messages import is_id
 from evcharge.protocol.operators import (
     MAX_ROWS,
     By,
@@ -409,8 +410,8 @@ class AdminCLI:
                 return f"{words[0]} brings its own price when it registers next; until then it stays"
             return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh again, its own price"
         currency = words[2] if len(words) == 3 else None
-        if currency is not None and not fits(currency, Currency):
-            raise UsageError(f"a currency is three capital letters such as EUR, not {currency!a}")
+        if currency is not None and not is_currency(currency):
+            raise UsageError(f"a currency is one of ISO 4217 such as EUR, not {currency[:12]!a}")
         cp = await self._desk.set_price(words[0], price_of(words[1]), currency)
         return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh; charges that run keep their price"
 

@@ -21,7 +21,8 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.replies import stop_command
 from evcharge.domain.session import EndReason
 from evcharge.domain.stopping import request_stop
-from evcharge.errors import AuthenticationFailed, NoOpenSession, NotYours
+from evcharge.errors import AuthenticationFailed, InvalidField, NoOpenSession, NotYours
+from evcharge.protocol.currencies import check_currency
 
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
@@ -87,6 +88,10 @@ def on_set_price(net: "Network", command: SetPrice, actor: Actor, now: Instant) 
     price_per_kwh, currency = cp.price_per_kwh, cp.currency
     if command.price_per_kwh is not None:
         price_per_kwh, currency = command.price_per_kwh, command.currency or currency
+        try:
+            check_currency(currency)
+        except ValueError as problem:  # also what an older database has: the price needs a currency beside it
+            raise InvalidField(str(problem)) from None
     elif cp.own_price_per_kwh is not None:
         price_per_kwh, currency = cp.own_price_per_kwh, cp.own_currency or currency
     wanted = (price_per_kwh, currency, command.price_per_kwh is not None)

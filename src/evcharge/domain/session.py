@@ -181,7 +181,7 @@ class Session:
 
     @property
     def cost(self) -> Decimal:
-        return tariff.cost(self.energy_wh, self.price_per_kwh)
+        return tariff.cost(self.energy_wh, self.price_per_kwh, self.currency)
 
     def start(self, at: datetime) -> None:
         self.status = after(self.status, SessionEvent.STARTED)

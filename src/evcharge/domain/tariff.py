@@ -2,13 +2,15 @@
 
 from decimal import ROUND_HALF_UP, Decimal
 
-CENT = Decimal("0.01")
+from evcharge.protocol.currencies import MOST_DIGITS, digits_of
+
 WH_PER_KWH = 1000
+_SMALLEST = [Decimal(1).scaleb(-digits) for digits in range(MOST_DIGITS + 1)]
 
 
-def cost(energy_wh: int, price_per_kwh: Decimal) -> Decimal:
-    """What `energy_wh` costs, in whole cents of the price's currency, half a cent rounded up.
+def cost(energy_wh: int, price_per_kwh: Decimal, currency: str) -> Decimal:
+    """What `energy_wh` costs, in the digits that the currency has, half of its smallest unit rounded up.
 
     Always computed from the whole energy of a session, never summed from parts, so that no rounding adds up.
     """
-    return (energy_wh * price_per_kwh / WH_PER_KWH).quantize(CENT, ROUND_HALF_UP)
+    return (energy_wh * price_per_kwh / WH_PER_KWH).quantize(_SMALLEST[digits_of(currency)], ROUND_HALF_UP)

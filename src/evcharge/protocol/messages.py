@@ -20,6 +20,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import BadJson, BadMessage, InvalidField, UnexpectedType, UnknownType
+from evcharge.protocol.currencies import MOST_DIGITS, check_currency
 from evcharge.protocol.notation import NOT_PLAIN, Notation
 from evcharge.protocol.plain_text import one_line
 from evcharge.protocol.wording import Wording
@@ -41,7 +42,6 @@ Utc = Annotated[datetime, Meta(tz=True)]
 MAX_PRICE_PER_KWH = Decimal(1000)
 PRICE_DECIMALS = 6
 MAX_COST = Decimal(10**9)
-COST_DECIMALS = 2
 WHOLE_CENTS = Decimal("0.01")
 MAX_PAGE = 200
 
@@ -98,6 +98,7 @@ class RegisterRequest(Message, frozen=True, kw_only=True, tag="register_request"
     def __post_init__(self) -> None:
         check_time("timestamp", self.timestamp)
         check_price(self.price_per_kwh)
+        check_currency(self.currency)
 
 
 class RegisterResponse(Verdict, frozen=True, kw_only=True, tag="register_response"):
@@ -531,8 +532,8 @@ def check_price(price: Decimal) -> None:
 def check_cost(cost: Decimal) -> None:
     """Raises `ValueError` for what is no sum of money: NaN, say."""
     if cost.same_quantum(WHOLE_CENTS) and not cost.is_signed() and cost <= MAX_COST:
-        return  # As Central writes it, so that no more need be looked at.
-    _check_money("cost", cost, MAX_COST, COST_DECIMALS)
+        return  # As Central writes most of them, so that no more need be looked at.
+    _check_money("cost", cost, MAX_COST, MOST_DIGITS)
 
 
 def _check_money(name: str, money: Decimal, most: Decimal, most_decimals: int) -> None:

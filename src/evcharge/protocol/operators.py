@@ -13,6 +13,7 @@ from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.set_aside import Kind
 from evcharge.domain.status import Status
 from evcharge.errors import BadJson, InvalidField
+from evcharge.protocol.currencies import CODES, check_currency
 from evcharge.protocol.messages import (
     A_CURRENCY,
     A_NEW_ID,
@@ -35,7 +36,7 @@ ID_REGEX = rf"^{ID_PATTERN}$(?!\n)"
 HttpId = Annotated[str, Meta(pattern=ID_REGEX)]
 NEW_ID_REGEX = rf"^{NEW_ID_PATTERN}$(?!\n)"
 NewHttpId = Annotated[str, Meta(pattern=NEW_ID_REGEX)]
-HttpCurrency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+HttpCurrency = Annotated[str, Meta(extra_json_schema={"enum": CODES})]
 PAGE_MARK_REGEX = r"^[0-9]{1,17}-[0-9]{1,18}$(?!\n)"
 """Where a page of sessions ended: microseconds since 1970, and the session's number."""
 Remark = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$(?!\n)")]
@@ -346,6 +347,8 @@ class PriceOrder(Order, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_price(self.price_per_kwh)
+        if self.currency is not None:
+            check_currency(self.currency)
 
 
 class NewChargePoint(Order, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ class Tally:
         return (
             receipt is not None
             and receipt.energy_wh == row.energy_wh
-            and receipt.cost == tariff.cost(row.energy_wh, receipt.price_per_kwh)
+            and receipt.cost == tariff.cost(row.energy_wh, receipt.price_per_kwh, receipt.currency)
         )
 
 

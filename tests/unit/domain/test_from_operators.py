@@ -31,6 +31,7 @@ from evcharge.errors import (
     ChargePointUnavailable,
     DriverBusy,
     InternalError,
+    InvalidField,
     NoOpenSession,
     NotYours,
     OutOfService,
@@ -355,6 +356,18 @@ def test_a_price_without_a_currency_keeps_the_one_that_there_is() -> None:
     office.obey(price("0.60", "CHF"))
     office.obey(price("0.70"))
     assert office.price_of() == (Decimal("0.70"), "CHF", True)
+
+
+def test_a_price_in_what_is_no_currency_is_refused_also_where_an_older_database_has_one() -> None:
+    office = Office()
+    refused, _ = office.obey(price("0.60", "ABC"))
+    assert isinstance(refused, InvalidField)
+    assert "'ABC' is none" in str(refused)
+    office.net.charge_points["CP1"].currency = "ABC"
+    refused, _ = office.obey(price("0.70"))
+    assert isinstance(refused, InvalidField)
+    office.obey(price("0.70", "KWD"))
+    assert office.price_of() == (Decimal("0.70"), "KWD", True)
 
 
 def test_a_price_that_is_given_back_comes_back_at_once() -> None:

@@ -276,7 +276,7 @@ class CentralMachine(RuleBasedStateMachine):
             assert getattr(record.message, "driver_id", record.driver_id) == record.driver_id
             if isinstance(record.message, ChargeCompletionResponse):
                 receipt = record.message
-                assert receipt.cost == tariff.cost(receipt.energy_wh, receipt.price_per_kwh)
+                assert receipt.cost == tariff.cost(receipt.energy_wh, receipt.price_per_kwh, receipt.currency)
                 self.receipts[receipt.session_id, receipt.revision] += 1
 
     def heard(self, message: Message) -> None:
@@ -357,7 +357,7 @@ class CentralMachine(RuleBasedStateMachine):
     @invariant()
     def bills_are_right(self) -> None:
         for key, session in self.stored.items():
-            assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh)
+            assert session.cost == tariff.cost(session.energy_wh, session.price_per_kwh, session.currency)
             assert session.is_open == (session.revision == 0)
             assert session.energy_wh < BROKEN_METER_WH or self.by_verdict[key] == BROKEN_METER_WH
             if session.is_open:

@@ -18,6 +18,7 @@ from msgspec import inspect
 from evcharge import errors
 from evcharge.domain.instant import Instant
 from evcharge.errors import WIRE_ERRORS, BadMessage, UnexpectedType, WireError
+from evcharge.protocol.currencies import CODES
 from evcharge.protocol.messages import (
     MESSAGE_TYPES,
     AnyMessage,
@@ -55,6 +56,8 @@ def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.DateTimeType():
             zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))])
             return st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=zones)
+        case inspect.StrType(pattern=r"\A[A-Z]{3}\Z"):
+            return st.sampled_from(CODES)
         case inspect.StrType(pattern=str() as pattern):
             return st.from_regex(pattern, fullmatch=True)
         case inspect.StrType(max_length=longest):
@@ -728,9 +731,35 @@ def test_what_a_driver_leaves_out_of_a_query_has_a_default() -> None:
     assert (query["before"], query["limit"]) == (None, 20)
 
 
-@pytest.mark.parametrize("currency", ["eur", "EURO", "EU", "E1R", "EUR\n", "ÉUR", "", None])
+@pytest.mark.parametrize(
+    "currency",
+    ["eur", "EURO", "EU", "E1R", "EUR\n", "ÉUR", "", None, "ABC", "XXX", "XTS", "XAU", "XDR", "CLF"],
+)
 def test_what_is_no_currency_is_refused(currency: object) -> None:
     assert refused(register(currency=currency)).error.code == "invalid_field"
+
+
+def test_the_sentence_says_what_currency_is_none() -> None:
+    said = str(refused(register(currency="ABC")).error)
+    assert "`currency` must be a currency of ISO 4217 such as EUR; 'ABC' is none" in said
+
+
+def test_what_an_older_central_says_of_money_is_understood_as_it_is() -> None:
+    """Its currencies were any three letters, and its sums had two digits, also in yen."""
+    update = {
+        "type": "charging_status_update",
+        "message_id": AN_ID,
+        "timestamp": AT,
+        "driver_id": "D1",
+        "cp_id": "CP1",
+        "session_id": AN_ID,
+        "status": "charging",
+        "energy_wh": 1834,
+        "power_w": 0,
+    }
+    for cost, currency in (("55.02", "JPY"), ("0.55", "ABC"), ("1.834", "KWD")):
+        message = as_dict(decode(as_bytes(update | {"cost": cost, "currency": currency})))
+        assert (message["cost"], message["currency"]) == (cost, currency)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201, 10**30])
