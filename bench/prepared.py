@@ -37,7 +37,7 @@ def charging(cp_id: str, at: datetime, number: int = 0) -> Session:
         currency="EUR",
         requested_at=at,
     )
-    session.start(at)
+    session.start(at, at)
     return session
 
 

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.live import Live
@@ -61,6 +62,7 @@ from evcharge.transport.kafka_settings import KafkaAccess, read_settings
 from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
+from evcharge.zones import machine_zone
 
 if TYPE_CHECKING:
     from evcharge.storage.registry import Registry
@@ -223,6 +225,15 @@ def central(
         float, options.seconds("--meter-value-interval", "Time between two readings that are stored")
     ] = 15.0,
     time_scale: options.TimeScale = 1.0,
+    zone: Annotated[
+        ZoneInfo | None,
+        options.option(
+            "--zone",
+            "Time zone (IANA) of the days that money is booked on; the machine's, if it is not given.",
+            parser=options.parse_zone,
+            metavar="NAME",
+        ),
+    ] = None,
     trace: options.Trace = None,
     http: Annotated[
         str,
@@ -281,6 +292,7 @@ def central(
         max_connections=_connections_allowed(max_connections, log),
         max_connections_per_address=max_connections_per_address,
         max_messages_per_s=max_messages_per_second,
+        zone=zone or _machine_zone(log),
     )
 
     async def program(stop: asyncio.Event) -> int:
@@ -302,6 +314,14 @@ def central(
         return 0
 
     _run(program)
+
+
+def _machine_zone(log: FilteringBoundLogger) -> ZoneInfo:
+    found = machine_zone()
+    if found is None:
+        reason = "this machine's time zone has no IANA name, so money is booked on days of UTC; --zone chooses"
+        log.warning("zone_unknown", reason=reason)
+    return found or ZoneInfo("UTC")
 
 
 def _connections_allowed(wanted: int, log: FilteringBoundLogger) -> int:

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -12,6 +13,7 @@ from evcharge.protocol.currencies import is_currency
 from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
 from evcharge.protocol.notation import plain_decimal
 from evcharge.transport.tcp import Address
+from evcharge.zones import zone_called
 
 
 def option(flag: str, help: str, **settings: Any) -> Any:
@@ -60,6 +62,13 @@ def parse_currency(text: str) -> str:
     if not is_currency(text):
         raise typer.BadParameter(f"expected a currency of ISO 4217 such as EUR, not {text[:12]!a}")
     return text
+
+
+def parse_zone(text: str | ZoneInfo) -> ZoneInfo:
+    zone = text if isinstance(text, ZoneInfo) else zone_called(text)
+    if zone is None:
+        raise typer.BadParameter(f"expected a time zone's name (IANA) such as Europe/Berlin, not {text!a}")
+    return zone
 
 
 def parse_text(text: str) -> str:

@@ -339,6 +339,7 @@ MONITOR = ("monitor", "CP001", "--engine", "localhost:1", "--central", "localhos
         ((*MONITOR, "--location", "a\udcffb"), "--location"),
         ((*MONITOR, "--key", "x" * 501), "--key"),
         ((*MONITOR, "--key", "a\udcffb"), "--key"),
+        (("central", "--zone", "Europe/Atlantis"), "expected a time zone's name (IANA) such as Europe/Berlin"),
         (("engine", "--soc", "101"), "--soc"),
         (("engine", "--battery", "-5"), "--battery"),
         (("engine", "--time-scale", "0"), "--time-scale"),

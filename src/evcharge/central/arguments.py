@@ -1,6 +1,6 @@
 """What operators type after a command: ids, days, prices, filters. Each raises `UsageError`."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,7 +13,6 @@ from evcharge.protocol.notation import is_plain
 from evcharge.protocol.operators import MAX_ROWS, SessionFilter
 
 ROWS = 20
-ONE_DAY = timedelta(days=1)
 FILTERS = ("cp=", "driver=", "since=", "until=", "limit=", "before=")
 
 
@@ -67,11 +66,6 @@ def day_of(text: str) -> date:
         raise UsageError(f"a day is written 2026-11-30, not {text!a}") from None
 
 
-def _midnight(day: date) -> datetime:
-    """As the clock of whoever types has it."""
-    return datetime(day.year, day.month, day.day).astimezone().astimezone(UTC)
-
-
 def history_of(words: list[str]) -> tuple[SessionFilter, str | None, int]:
     """`cp=CP001 since=2026-11-01`: which sessions, from which mark on, and how many."""
     values: dict[str, str] = {}
@@ -86,8 +80,8 @@ def history_of(words: list[str]) -> tuple[SessionFilter, str | None, int]:
     wanted = SessionFilter(
         cp_id=an_id([values["cp"]], "cp=CP_ID") if "cp" in values else None,
         driver_id=an_id([values["driver"]], "driver=DRIVER_ID") if "driver" in values else None,
-        since=_midnight(day_of(since)) if since is not None else None,
-        until=_midnight(day_of(until) + ONE_DAY) if until is not None else None,
+        since=day_of(since) if since is not None else None,
+        until=day_of(until) if until is not None else None,
     )
     limit = whole_number(values["limit"], "limit=", 1, MAX_ROWS) if "limit" in values else ROWS
     return wanted, values.get("before"), limit

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -46,6 +46,7 @@ from evcharge.protocol.operators import (
     SessionRow,
 )
 from evcharge.protocol.plain_text import one_line
+from evcharge.zones import zone_called
 
 TOTALS_EVERY_S = 5.0
 AGAIN_S = 2.0
@@ -148,11 +149,11 @@ class AdminCLI:
             "list": Command("[STATE|ID…]", "charge points, by state or beginning of id", self._list, (_states,)),
             "show": Command("CP_ID", "a charge point: price, faults, session", self._show, (cp_ids,)),
             "sessions": Command("", "the sessions that are open", self._sessions),
-            "history": Command(history, "sessions, newest first", self._history, filters),
+            "history": Command(history, "sessions, newest first; days of booking", self._history, filters),
             "session": Command("SESSION_ID", "one session", self._session, (self._session_ids,)),
             "faults": Command("[CP_ID]", "the last faults", self._faults, (cp_ids,)),
             "drivers": Command("[AFTER_ID]", "the drivers that are served", self._drivers),
-            "revenue": Command("[day|cp] [SINCE [UNTIL]]", "energy and revenue; UTC days", self._revenue, (_by,)),
+            "revenue": Command("[day|cp] [SINCE [UNTIL]]", "energy and revenue", self._revenue, (_by,)),
             "audit": Command("[N]", "what operators have changed", self._audit),
             "start": Command("CP_ID DRIVER_ID [KWH]", "start a driver's charge", self._start, (cp_ids, drivers)),
             "stop": Command("SESSION_ID|CP_ID", "stop a session", self._stop, to_stop),
@@ -198,7 +199,7 @@ class AdminCLI:
             [
                 f"charge points: {totals.charge_points} ({states}); {totals.out_of_service} out of service",
                 f"open sessions: {totals.open_sessions}, {kw(totals.power_w)} kW",
-                f"ended today (UTC): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
+                f"booked today ({totals.zone}): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
                 f"Kafka: {health.kafka}; database: {health.database}; version {health.version}",
                 *([f"receipts that wait for Kafka: {health.receipts_waiting}"] if health.receipts_waiting else []),
                 *health.reasons,
@@ -224,8 +225,13 @@ class AdminCLI:
         head = ("id", "state", "location", "price/kWh", "driver", "kW", "kWh", "cost")
         return table(head, rows, "no charge point is so")
 
+    async def _zone(self) -> str:
+        """Central's, in which its times are shown, wherever somebody looks."""
+        return (await self._desk.totals()).zone
+
     async def _show(self, words: list[str]) -> str:
         cp = await self._desk.charge_point(an_id(words, "show CP_ID"))
+        zone = await self._zone()
         session = cp.session
         price = f"{cp.price_per_kwh} {cp.currency}/kWh{', set by an operator' if cp.price_by_operator else ''}"
         if cp.price_per_kwh is None:
@@ -239,7 +245,7 @@ class AdminCLI:
             ("price", price),
             ("power", f"up to {kw(cp.max_power_w)} kW"),
             ("faults", ", ".join(cp.faults) or "none"),
-            ("last heard", _time(cp.last_heard_at) or "never"),
+            ("last heard", _time_in(zone, cp.last_heard_at) or "never"),
         ]
         if session is not None:
             target = f" of {kwh(session.target_energy_wh)}" if session.target_energy_wh is not None else ""
@@ -250,7 +256,7 @@ class AdminCLI:
             facts += [
                 ("session", f"{session.session_id}, {session.status}{stopping}"),
                 ("driver", session.driver_id),
-                ("since", _time(session.started_at or session.requested_at)),
+                ("since", _time_in(zone, session.started_at or session.requested_at)),
                 ("energy", f"{kwh(session.energy_wh)}{target} kWh at {kw(session.power_w)} kW{soc}"),
                 ("cost so far", f"{session.cost} {cp.currency}"),
             ]
@@ -278,10 +284,11 @@ class AdminCLI:
     async def _history(self, words: list[str]) -> str:
         wanted, before, limit = history_of(words)
         page = await self._desk.sessions(wanted, before, limit)
-        head = ("requested", "charge point", "driver", "status", "reason", "kWh", "cost", "session")
+        head = ("requested", "booked", "charge point", "driver", "status", "reason", "kWh", "cost", "session")
         rows = [
             (
-                _time(row.requested_at),
+                _time(row.requested_at, page.zone),
+                _time(row.booked_at, page.zone),
                 row.cp_id,
                 row.driver_id,
                 row.status,
@@ -293,12 +300,13 @@ class AdminCLI:
             for row in page.sessions
         ]
         more = f"\nmore with before={page.next_before}" if page.next_before is not None else ""
-        return table(head, rows, "no session is so") + more
+        return _timed(table(head, rows, "no session is so"), page.zone) + more
 
     async def _session(self, words: list[str]) -> str:
         if len(words) != 1:
             raise UsageError("say: session SESSION_ID")
         row: SessionRow = await self._desk.session(session_id_of(words[0]))
+        zone = await self._zone()
         reason = f" ({row.end_reason})" if row.end_reason is not None else ""
         return _facts(
             [
@@ -306,9 +314,10 @@ class AdminCLI:
                 ("charge point", row.cp_id),
                 ("driver", row.driver_id),
                 ("status", f"{row.status}{reason}"),
-                ("requested", _time(row.requested_at)),
-                ("started", _time(row.started_at)),
-                ("ended", _time(row.ended_at)),
+                ("requested", _time_in(zone, row.requested_at)),
+                ("started", _time_in(zone, row.started_at, row.said_started_at)),
+                ("ended", _time_in(zone, row.ended_at, row.said_ended_at)),
+                ("booked", _time_in(zone, row.booked_at)),
                 ("energy", f"{kwh(row.energy_wh)} kWh x {row.price_per_kwh} = {row.cost} {row.currency}"),
                 ("receipt", f"revision {row.revision}" if row.revision else "none yet"),
                 *([("stop refused", row.stop_refused)] if row.stop_refused is not None else []),
@@ -321,16 +330,23 @@ class AdminCLI:
             await self._desk.charge_point(cp_id)
         page = await self._desk.faults(cp_id, limit=ROWS)
         rows = [
-            (_time(row.started_at), row.cp_id, row.code, _time(row.cleared_at) or "not cleared", row.description)
+            (
+                _time(row.started_at, page.zone),
+                row.cp_id,
+                row.code,
+                _time(row.cleared_at, page.zone) or "not cleared",
+                row.description,
+            )
             for row in page.faults
         ]
-        return table(("since", "charge point", "code", "cleared", "description"), rows, "there was no fault")
+        head = ("since", "charge point", "code", "cleared", "description")
+        return _timed(table(head, rows, "there was no fault"), page.zone)
 
     async def _drivers(self, words: list[str]) -> str:
         page = await self._desk.drivers(at_most_one(words, "drivers [AFTER_ID]"), MAX_ROWS)
-        rows = [(row.driver_id, _time(row.added_at)) for row in page.drivers]
+        rows = [(row.driver_id, _time(row.added_at, page.zone)) for row in page.drivers]
         more = f"\nmore with: drivers {page.next_after}" if page.next_after is not None else ""
-        return table(("driver", "added"), rows, "no driver has been added") + more
+        return _timed(table(("driver", "added"), rows, "no driver has been added"), page.zone) + more
 
     async def _revenue(self, words: list[str]) -> str:
         by = By.DAY
@@ -343,19 +359,27 @@ class AdminCLI:
         found = await self._desk.revenue(since, until, by)
         rows = [(row.of, row.sessions, kwh(row.energy_wh), row.cost, row.currency) for row in found.rows]
         head = ("day" if by is By.DAY else "charge point", "sessions", "kWh", "revenue", "")
-        period = f"{found.since} to {found.until} (UTC)"
-        return f"{period}\n" + table(head, rows, "no session has ended")
+        period = f"booked {found.since} to {found.until} ({found.zone})"
+        return f"{period}\n" + table(head, rows, "no session has been booked")
 
     async def _audit(self, words: list[str]) -> str:
         number = at_most_one(words, "audit [N]")
         limit = whole_number(number, "the number of entries", 1, MAX_ROWS) if number else ROWS
         page = await self._desk.audit(limit=limit)
         rows = [
-            (_time(row.at), row.actor, row.via, row.action, row.target, _change(row.before), _change(row.after))
+            (
+                _time(row.at, page.zone),
+                row.actor,
+                row.via,
+                row.action,
+                row.target,
+                _change(row.before),
+                _change(row.after),
+            )
             for row in page.audit
         ]
         head = ("at", "who", "via", "what", "of", "before", "after")
-        return table(head, rows, "no operator has changed anything")
+        return _timed(table(head, rows, "no operator has changed anything"), page.zone)
 
     async def _view(self, words: list[str]) -> str:
         self._only = at_most_one(words, "view [STATE|ID…]")
@@ -477,8 +501,21 @@ def _event_text(event: Event) -> str:
     return line_of({"event": event.event, "level": "info", **event.fields})
 
 
-def _time(at: datetime | None) -> str:
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at is not None else ""
+def _time(at: datetime | None, zone: str) -> str:
+    """As the clocks of Central's zone have it; of one that this machine does not know, in UTC."""
+    return f"{at.astimezone(zone_called(zone) or UTC):%Y-%m-%d %H:%M:%S}" if at is not None else ""
+
+
+def _time_in(zone: str, at: datetime | None, said: datetime | None = None) -> str:
+    """A time that stands alone, with its zone, and what the charge point's clock said, if that differs."""
+    if at is None:
+        return ""
+    beside = f"; the charge point's clock says {_time(said, zone)}" if said is not None else ""
+    return f"{_time(at, zone)} ({zone}){beside}"
+
+
+def _timed(text: str, zone: str) -> str:
+    return f"{text}\ntimes: {zone}" if "\n" in text else text
 
 
 def _change(values: dict[str, object] | None) -> str:

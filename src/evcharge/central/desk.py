@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -65,6 +66,8 @@ class Desk:
     threads: Executor
     """For what waits for the database."""
     health_now: Callable[[], Health]
+    zone: ZoneInfo
+    """That the days of the books are days of."""
     _writes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time: those that wait for a locked database leave threads to those that only read."""
 
@@ -107,20 +110,25 @@ class Desk:
         return await self._in_thread(self.books.sessions, wanted, before, limit)
 
     async def export(self, wanted: SessionFilter) -> AsyncIterator[bytes]:
-        """CSV with a head line, newest request first, however many there are."""
+        """CSV with a head line, in the order of `sessions`, however many there are; times as in Central's zone."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(SessionRow.__struct_fields__)
         before: str | None = None
         while True:
             page = await self.sessions(wanted, before, EXPORT_ROWS)
-            writer.writerows(msgspec.to_builtins(row).values() for row in page.sessions)
+            writer.writerows(self._cells(row) for row in page.sessions)
             yield text.getvalue().encode()
             text.seek(0)
             text.truncate()
             if page.next_before is None:
                 return
             before = page.next_before
+
+    def _cells(self, row: SessionRow) -> list[Any]:
+        values = (getattr(row, name) for name in row.__struct_fields__)
+        local = (at.astimezone(self.zone) if isinstance(at, datetime) else at for at in values)
+        return [msgspec.to_builtins(value) for value in local]
 
     async def session(self, session_id: UUID) -> SessionRow:
         """Raises `NotThere`."""
@@ -140,19 +148,20 @@ class Desk:
         page = [
             DriverRow(driver_id=row.driver_id, added_at=row.added_at, has_key=row.has_key) for row in found[:limit]
         ]
-        return DriverPage(drivers=page, next_after=page[-1].driver_id if len(found) > limit else None)
+        more = len(found) > limit
+        return DriverPage(drivers=page, next_after=page[-1].driver_id if more else None, zone=self.zone.key)
 
     async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
         return await self._in_thread(self.books.audit, before, limit)
 
     async def revenue(self, since: date | None = None, until: date | None = None, by: By = By.DAY) -> Revenue:
         """Without `until` up to today, without `since` the month before. Raises `UsageError`."""
-        until = until or clock.now().utc.date()
+        until = until or self._today()
         since = since or date.fromordinal(max(1, until.toordinal() - REVENUE_DAYS + 1))
         return await self._in_thread(self.books.revenue, since, until, by)
 
     async def totals(self) -> Totals:
-        today = clock.now().utc.date()
+        today = self._today()
         revenue = await self.revenue(today, today)
         board = await self.board.fresh()
         found = board.all()
@@ -168,7 +177,11 @@ class Desk:
             open_sessions=len(sessions),
             power_w=sum(session.power_w for session in sessions),
             today=revenue.rows,
+            zone=self.zone.key,
         )
+
+    def _today(self) -> date:
+        return clock.now().utc.astimezone(self.zone).date()
 
     async def health(self) -> Health:
         await self.board.fresh()  # Whether the worker still answers.

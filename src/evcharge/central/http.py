@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
 from litestar.response import Stream
 from structlog.typing import FilteringBoundLogger
 
@@ -66,7 +66,7 @@ STREAM_SIGN_OF_LIFE_S = 15.0
 LARGEST_NUMBER = 2**53  # a float has it exactly, and JSON's numbers may be read as such
 
 TheDesk = NamedDependency[Desk]
-Wanted = NamedDependency[SessionFilter]
+Wanted = NamedDependency[SkipValidation[SessionFilter]]
 IdInPath = Annotated[str, PathParameter(pattern=ID_REGEX)]
 MaybeId = Annotated[str | None, QueryParameter(pattern=ID_REGEX)]
 Mark = Annotated[str, QueryParameter(max_length=64, description="The `next_after` of the page before.")]
@@ -76,7 +76,21 @@ PageMark = Annotated[
 Number = Annotated[
     int | None, QueryParameter(ge=1, le=LARGEST_NUMBER, description="The `next_before` of the page before.")
 ]
-Moment = Annotated[str | None, QueryParameter(schema_extra={"format": "date-time"})]
+DAY_OR_MOMENT = {"anyOf": [{"type": "string", "format": kind} for kind in ("date", "date-time")]}
+Since = Annotated[
+    str | None,
+    QueryParameter(
+        description="Booked on this day of Central's zone, or at this moment, or later.",
+        schema_extra=DAY_OR_MOMENT,
+    ),
+]
+Until = Annotated[
+    str | None,
+    QueryParameter(
+        description="Booked on this day of Central's zone, or before this moment, or earlier.",
+        schema_extra=DAY_OR_MOMENT,
+    ),
+]
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ROWS, description="The most rows of this page.")]
 MetricsPage = Callable[[], Awaitable[bytes]]
 
@@ -101,23 +115,32 @@ async def charge_point(desk: TheDesk, cp_id: IdInPath) -> ChargePointNow:
     return await desk.charge_point(cp_id)
 
 
-def moment(name: str, text: str | None) -> datetime | None:
+def day_or_moment(name: str, text: str | None) -> date | datetime | None:
     """Raises `InvalidField`. Litestar alone would take a number too, for so many seconds since 1970."""
+    if text is None:
+        return None
     try:
-        return None if text is None else msgspec.convert(text, Utc).astimezone(UTC)
+        if "T" not in text.upper():
+            return msgspec.convert(text, date)
+        return msgspec.convert(text, Utc).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        raise InvalidField(f"`{name}` needs a time with its zone, such as 2026-11-01T00:00:00Z") from None
+        raise InvalidField(
+            f"`{name}` needs a day, such as 2026-11-01, or a time with its zone, such as 2026-11-01T00:00:00Z"
+        ) from None
 
 
 def session_filter(
     cp_id: MaybeId = None,
     driver_id: MaybeId = None,
-    since: Moment = None,
-    until: Moment = None,
+    since: Since = None,
+    until: Until = None,
 ) -> SessionFilter:
-    """Requested at `since` or later, and before `until`."""
+    """Booked from `since` on, up to the end of the day `until`, or before the moment `until`."""
     return SessionFilter(
-        cp_id=cp_id, driver_id=driver_id, since=moment("since", since), until=moment("until", until)
+        cp_id=cp_id,
+        driver_id=driver_id,
+        since=day_or_moment("since", since),
+        until=day_or_moment("until", until),
     )
 
 

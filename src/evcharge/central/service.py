@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import OperationalError
 from structlog.typing import FilteringBoundLogger
@@ -111,6 +112,7 @@ PUBLISH_AGAIN_EVERY_S = 1.0
 TOO_MANY_HISTORIES = TooManyMessages(
     f"{MAX_OF_ONE} requests for your history wait already; ask again when they have been answered"
 )
+UTC_ZONE = ZoneInfo("UTC")
 
 T = TypeVar("T")
 
@@ -149,6 +151,8 @@ class CentralConfig:
     max_connections: int = 20_000
     max_connections_per_address: int = 5_000
     max_messages_per_s: float = 100.0
+    zone: ZoneInfo = UTC_ZONE
+    """That the days of the books are days of."""
 
     def places(self) -> Places:
         return Places(self.max_connections, self.max_connections_per_address)
@@ -377,9 +381,10 @@ class Central:
             order=self._orders.place,
             board=self.board,
             registry=Registry(self._store.engine),
-            books=Books(self._store.engine),
+            books=Books(self._store.engine, self._config.zone),
             threads=threads,
             health_now=self._health,
+            zone=self._config.zone,
         )
 
     async def _metrics_page(self) -> bytes:

@@ -47,7 +47,7 @@ def on_reading(net: "Network", reading: ChargingData, connection: int | None, no
     session.peak_w = session.limit_w or 0
     # The distance, as the charge point's clock may have been set back.
     if session.stored_at is None or abs(reading.timestamp - session.stored_at) >= net.meter_value_interval:
-        net.store_meter_value(session, reading.timestamp)
+        net.store_meter_value(session, reading.timestamp, now)
     net.moved[session.cp_id] = session
 
 
@@ -81,8 +81,8 @@ def on_completion(net: "Network", completion: ChargeCompletion, connection: int 
         session.completion_id = completion.message_id
     else:
         if completion.energy_wh < session.energy_wh:
-            net.keep_last_reading(session)
+            net.keep_last_reading(session, now)
         session.take_last_word(completion.message_id, completion.seq, completion.energy_wh, completion.soc_percent)
-        net.store_meter_value(session, completion.ended_at)
+        net.store_meter_value(session, completion.ended_at, now)
     net.end(session, completion.end_reason, completion.ended_at, now, completion.message_id)
     settling.readings_are_settled(net, session)

@@ -427,8 +427,8 @@ class Network:
         self._look_at_sessions_when(now.monotonic_s)
 
     def begin(self, session: Session, at: datetime, now: Instant) -> None:
-        """The charge point has started to charge."""
-        session.start(at)
+        """The charge point has started to charge, `at` this time of its clock."""
+        session.start(at, now.utc)
         session.last_heard_s = now.monotonic_s
         self.store(session)
         self.show_charging(session)
@@ -452,10 +452,13 @@ class Network:
         in_reply_to: UUID | None = None,
         disputed: bool = False,
     ) -> None:
-        """Close the session with what was metered, free charge point and driver, and write the receipt."""
-        self.keep_last_reading(session)
+        """Close the session with what was metered, free charge point and driver, and write the receipt.
+
+        `at`: when it ended by the clock of whoever tells; it is booked now.
+        """
+        self.keep_last_reading(session, now)
         settling.tell_refused(self, session, now)
-        session.end(reason, at, disputed)
+        session.end(reason, at, now.utc, disputed)
         self.store(session)
         del self.sessions[session.session_id]
         del self.session_at[session.cp_id]
@@ -480,17 +483,23 @@ class Network:
         receipt = self.publish_receipt(session, in_reply_to, now)
         self.command(cp, receipt)
 
-    def keep_last_reading(self, session: Session) -> None:
+    def keep_last_reading(self, session: Session, now: Instant) -> None:
         """Of each session the last one is kept."""
         if session.measured_at is not None and session.last_seq != session.stored_seq:
-            self.store_meter_value(session, session.measured_at)
+            self.store_meter_value(session, session.measured_at, now)
 
-    def store_meter_value(self, session: Session, at: datetime) -> None:
-        """Keep what the session's meter says, and said `at` this time."""
+    def store_meter_value(self, session: Session, at: datetime, now: Instant) -> None:
+        """Keep what the session's meter says, and said `at` this time of the charge point's clock."""
         session.stored_at, session.stored_seq = at, session.last_seq
+        session.told_until = session.believed_measured_at(at, now.utc)
         self.out.meter_values.append(
             MeterValue(
-                session.number, session.last_seq, session.energy_wh, session.power_w, session.soc_percent, at
+                session.number,
+                session.last_seq,
+                session.energy_wh,
+                session.power_w,
+                session.soc_percent,
+                session.told_until,
             )
         )
 

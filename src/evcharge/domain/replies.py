@@ -98,6 +98,7 @@ def receipt_of(session: Session, in_reply_to: UUID | None, now: Instant) -> Char
         "requested_at": session.requested_at,
         "started_at": session.started_at,
         "ended_at": session.ended_at,
+        "booked_at": session.booked_at,
         "revision": session.revision,
     }
     # By its content, and not by its revision alone: that is given twice where an older database was restored.

@@ -7,12 +7,13 @@ higher revision (`SETTLED`). From then on only an operator changes it (`CORRECTE
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
 from evcharge.domain import tariff
+from evcharge.domain.times import believed
 from evcharge.errors import IllegalTransition
 
 
@@ -153,7 +154,7 @@ class Session:
     """When it was closed, by Central's clock, which decides the day of its money."""
     said_started_at: datetime | None = None
     said_ended_at: datetime | None = None
-    """The charge point's own times, where they were not believable."""
+    """What the charge point's clock said, where that was not believable."""
     limit_w: int | None = None
     limit_since: datetime | None = None
     limit_before_wh: int = 0
@@ -170,10 +171,12 @@ class Session:
     # Only in memory: the highest limit since the last reading, and the energy that was possible at the last look.
     peak_w: int = field(default=0, compare=False)
     sure_wh: float = field(default=0.0, compare=False)
-    # Only in memory: when the last reading was taken, and which one was the last to be stored, and from when.
+    # Only in memory: when the last reading was taken, and which one was the last to be stored, and from when, by
+    # the charge point's clock; and up to when the stored ones tell, as Central believes it.
     measured_at: datetime | None = field(default=None, compare=False)
     stored_at: datetime | None = field(default=None, compare=False)
     stored_seq: int = field(default=-1, compare=False)
+    told_until: datetime | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -183,9 +186,21 @@ class Session:
     def cost(self) -> Decimal:
         return tariff.cost(self.energy_wh, self.price_per_kwh, self.currency)
 
-    def start(self, at: datetime) -> None:
+    def start(self, said: datetime, now: datetime) -> None:
+        """`said`: when, by the charge point's clock."""
         self.status = after(self.status, SessionEvent.STARTED)
-        self.started_at = at.astimezone(UTC)
+        self._set_start(said, now)
+
+    def _set_start(self, said: datetime, now: datetime) -> None:
+        self.started_at, self.said_started_at = believed(said, self.requested_at, now)
+
+    def _set_end(self, said: datetime, now: datetime) -> None:
+        self.ended_at, self.said_ended_at = believed(said, self.started_at or self.requested_at, now)
+
+    def believed_measured_at(self, said: datetime, now: datetime) -> datetime:
+        """When a reading was taken; never before the one that was stored before it."""
+        at, _ = believed(said, self.told_until or self.started_at or self.requested_at, now)
+        return at
 
     def meter(self, seq: int, energy_wh: int, power_w: int, soc_percent: float | None) -> bool:
         """Take a reading; False, and nothing changes, when it is not newer than the last one taken."""
@@ -213,10 +228,11 @@ class Session:
             or self.end_reason in FROM_CHARGE_POINT
         )
 
-    def end(self, reason: EndReason, at: datetime, disputed: bool = False) -> None:
+    def end(self, reason: EndReason, said: datetime, now: datetime, disputed: bool = False) -> None:
         """Close the session with the energy metered so far; the first receipt is revision 1.
 
-        `disputed`: the charge point says it is another energy, which nobody believes.
+        It is booked now, whenever it ended, and however often it is corrected. `disputed`: the charge point says
+        it is another energy, which nobody believes.
         """
         event = SessionEvent.BROKE_OFF if disputed else END_EVENTS[reason]
         if self.status is SessionStatus.AUTHORISED:
@@ -227,12 +243,19 @@ class Session:
             event = SessionEvent.BROKE_OFF
         self.status = after(self.status, event)
         self.end_reason = reason
-        self.ended_at = at.astimezone(UTC)
+        self._set_end(said, now)
+        self.booked_at = now
         self.power_w = 0
         self.revision = 1
 
     def settle(
-        self, seq: int, energy_wh: int, reason: EndReason, started_at: datetime, ended_at: datetime
+        self,
+        seq: int,
+        energy_wh: int,
+        reason: EndReason,
+        started_at: datetime,
+        ended_at: datetime,
+        now: datetime,
     ) -> bool:
         """Bill what the completion says of a session that Central closed; False if that is what was billed."""
         if energy_wh == self.energy_wh:
@@ -241,8 +264,8 @@ class Session:
         self.last_seq = max(seq, self.last_seq + 1)
         self.energy_wh = energy_wh
         self.end_reason = reason
-        self.started_at = started_at.astimezone(UTC)
-        self.ended_at = ended_at.astimezone(UTC)
+        self._set_start(started_at, now)
+        self._set_end(ended_at, now)
         self.revision += 1
         return True
 

@@ -191,6 +191,7 @@ def _settle(net: "Network", session: Session, completion: ChargeCompletion, now:
         completion.end_reason,
         completion.started_at,
         completion.ended_at,
+        now.utc,
     ):
         net.out.meter_values.append(
             MeterValue(
@@ -199,7 +200,7 @@ def _settle(net: "Network", session: Session, completion: ChargeCompletion, now:
                 session.energy_wh,
                 0,
                 completion.soc_percent,
-                completion.ended_at,
+                session.believed_measured_at(completion.ended_at, now.utc),
             )
         )
         _tell_settled(net, session, billed_wh, completion.message_id, now)
@@ -328,12 +329,19 @@ def _adopt(net: "Network", row: SetAside, bill: Bill, now: Instant) -> Session |
     completion = msgspec.convert(row.evidence, ChargeCompletion)
     session = _orphan(net, net.charge_points[row.cp_id], completion, now)
     session.energy_wh = energy_wh
-    session.end(completion.end_reason, min(max(completion.ended_at, session.requested_at), now.utc))
+    session.end(completion.end_reason, completion.ended_at, now.utc)
     net.out.drivers.add(session.driver_id)
     net.store(session)
     net.known.sessions[session.session_id] = session
     net.out.meter_values.append(
-        MeterValue(session.number, session.last_seq, energy_wh, 0, completion.soc_percent, completion.ended_at)
+        MeterValue(
+            session.number,
+            session.last_seq,
+            energy_wh,
+            0,
+            completion.soc_percent,
+            session.believed_measured_at(completion.ended_at, now.utc),
+        )
     )
     _tell_settled(net, session, 0, completion.message_id, now)
     return session
@@ -355,5 +363,5 @@ def _orphan(net: "Network", cp: ChargePoint, completion: ChargeCompletion, now: 
         completion_id=completion.message_id,
         limit_w=cp.max_power_w,
     )
-    session.start(started_at)
+    session.start(completion.started_at, now.utc)
     return session

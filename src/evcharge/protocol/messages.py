@@ -205,6 +205,7 @@ class ChargeCompletionResponse(Reply, frozen=True, kw_only=True, tag="charge_com
     ended_at: Utc
     revision: Annotated[int, Meta(ge=1)]
     started_at: Utc | None = None
+    booked_at: Utc | None = None
 
     def __post_init__(self) -> None:
         check_time("timestamp", self.timestamp)
@@ -344,6 +345,7 @@ class PastSession(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Utc
     revision: Annotated[int, Meta(ge=1)]
     started_at: Utc | None = None
+    booked_at: Utc | None = None
 
     def __post_init__(self) -> None:
         check_price(self.price_per_kwh)

@@ -1,4 +1,7 @@
-"""What crosses the operators' HTTP interface, as JSON; units and money as in `messages.py`."""
+"""What crosses the operators' HTTP interface, as JSON; units and money as in `messages.py`.
+
+Times are UTC; `zone` is Central's time zone, which its days are days of.
+"""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -125,6 +128,11 @@ class Changes(Shape, frozen=True, kw_only=True):
 
 
 class SessionRow(Shape, frozen=True, kw_only=True):
+    """It counts for the day of `booked_at`, when Central closed it; null while it is open.
+
+    The `said_` times are the charge point's own, where they could not be believed; else null.
+    """
+
     session_id: UUID
     cp_id: Id
     driver_id: Id
@@ -139,13 +147,20 @@ class SessionRow(Shape, frozen=True, kw_only=True):
     currency: Currency
     revision: int
     stop_refused: str | None = None
+    booked_at: datetime | None = None
+    said_started_at: datetime | None = None
+    said_ended_at: datetime | None = None
 
 
 class SessionPage(Shape, frozen=True, kw_only=True):
-    """Newest request first. `next_before` is null on the last page; else ask again with it as `before`."""
+    """Newest request first, or newest booking first where a period of bookings was asked for.
+
+    `next_before` is null on the last page; else ask again with it as `before`.
+    """
 
     sessions: list[SessionRow]
     next_before: str | None
+    zone: str = "UTC"
 
 
 class MeterValueRow(Shape, frozen=True, kw_only=True):
@@ -161,6 +176,7 @@ class MeterValuePage(Shape, frozen=True, kw_only=True):
 
     meter_values: list[MeterValueRow]
     next_after: int | None
+    zone: str = "UTC"
 
 
 class DriverRow(Shape, frozen=True, kw_only=True):
@@ -176,6 +192,7 @@ class DriverPage(Shape, frozen=True, kw_only=True):
 
     drivers: list[DriverRow]
     next_after: str | None
+    zone: str = "UTC"
 
 
 class FaultRow(Shape, frozen=True, kw_only=True):
@@ -192,6 +209,7 @@ class FaultPage(Shape, frozen=True, kw_only=True):
 
     faults: list[FaultRow]
     next_before: int | None
+    zone: str = "UTC"
 
 
 class AuditRow(Shape, frozen=True, kw_only=True):
@@ -210,6 +228,7 @@ class AuditPage(Shape, frozen=True, kw_only=True):
 
     audit: list[AuditRow]
     next_before: int | None
+    zone: str = "UTC"
 
 
 class ToSettleRow(Shape, frozen=True, kw_only=True):
@@ -238,6 +257,7 @@ class ToSettlePage(Shape, frozen=True, kw_only=True):
 
     to_settle: list[ToSettleRow]
     next_before: int | None
+    zone: str = "UTC"
 
 
 class Waiting(Shape, frozen=True, kw_only=True):
@@ -254,7 +274,7 @@ class By(StrEnum):
 
 
 class RevenueRow(Shape, frozen=True, kw_only=True):
-    """What the sessions that ended on one day (UTC), or at one charge point, came to, in one currency."""
+    """What the sessions that were booked on one day, or at one charge point, came to, in one currency."""
 
     of: str
     sessions: int
@@ -264,16 +284,17 @@ class RevenueRow(Shape, frozen=True, kw_only=True):
 
 
 class Revenue(Shape, frozen=True, kw_only=True):
-    """From the day `since` to the day `until`, both included."""
+    """From the day `since` to the day `until`, both included; days of Central's `zone`."""
 
     since: date
     until: date
     by: By
     rows: list[RevenueRow]
+    zone: str = "UTC"
 
 
 class Totals(Shape, frozen=True, kw_only=True):
-    """The network now, and today (UTC)."""
+    """The network now, and what was booked today; a day of Central's `zone`."""
 
     as_of: datetime
     charge_points: int
@@ -282,6 +303,7 @@ class Totals(Shape, frozen=True, kw_only=True):
     open_sessions: int
     power_w: int
     today: list[RevenueRow]
+    zone: str = "UTC"
 
 
 class Health(Shape, frozen=True, kw_only=True):
@@ -374,12 +396,13 @@ class DriverKey(Shape, frozen=True, kw_only=True):
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Requested at `since` or later, and before `until`; what is None does not matter."""
+    """What is None does not matter. A period is one of bookings: from `since` on, to the end of the day `until`,
+    or before the moment `until`."""
 
     cp_id: str | None = None
     driver_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: date | datetime | None = None
+    until: date | datetime | None = None
 
 
 BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]

@@ -2,14 +2,30 @@
 history has grown."""
 
 import re
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Engine, Float, Integer, Row, Select, cast, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    String,
+    cast,
+    column,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+    values,
+)
 
 from evcharge.errors import NotThere, UsageError
 from evcharge.protocol.operators import (
@@ -29,38 +45,52 @@ from evcharge.protocol.operators import (
 )
 from evcharge.storage import schema
 from evcharge.storage.database import reading
+from evcharge.zones import day_begins, day_ends
 
+DAYS_A_QUERY = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 
 
 class Books:
-    """May be used from any thread. Raises `DatabaseUnusable`."""
+    """May be used from any thread. Its days are those of `zone`. Raises `DatabaseUnusable`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
         self._engine = engine
+        self._zone = zone
 
     def sessions(self, wanted: SessionFilter, before: str | None, limit: int) -> SessionPage:
         """Raises `UsageError` if `before` is no mark that a page ended with."""
         sessions = schema.sessions
-        query = select(sessions).order_by(sessions.c.requested_at.desc(), sessions.c.number.desc())
+        in_period = wanted.since is not None or wanted.until is not None
+        at = sessions.c.booked_at if in_period else sessions.c.requested_at
+        query = select(sessions).order_by(at.desc(), sessions.c.number.desc())
         if wanted.cp_id is not None:
             query = query.where(sessions.c.cp_id == wanted.cp_id)
         if wanted.driver_id is not None:
             query = query.where(sessions.c.driver_id == wanted.driver_id)
         if wanted.since is not None:
-            query = query.where(sessions.c.requested_at >= wanted.since)
+            query = query.where(at >= self._begins(wanted.since))
         if wanted.until is not None:
-            query = query.where(sessions.c.requested_at < wanted.until)
+            query = query.where(at < self._ends(wanted.until))
         if before is not None:
-            at, number = _place_of(before)
-            query = query.where(sessions.c.requested_at <= at)
-            query = query.where(tuple_(sessions.c.requested_at, sessions.c.number) < (at, number))
+            mark, number = _place_of(before)
+            query = query.where(at <= mark)
+            query = query.where(tuple_(at, sessions.c.number) < (mark, number))
         page, more = self._page(query, limit)
         return SessionPage(
-            sessions=[_as(SessionRow, row) for row in page], next_before=_mark(page[-1]) if more else None
+            sessions=[_as(SessionRow, row) for row in page],
+            next_before=_mark(getattr(page[-1], at.key), page[-1].number) if more else None,
+            zone=self._zone.key,
         )
+
+    def _begins(self, since: date | datetime) -> datetime:
+        return since if isinstance(since, datetime) else day_begins(since, self._zone)
+
+    def _ends(self, until: date | datetime) -> datetime:
+        """A day is meant with all that it has, a moment is where to end."""
+        return until if isinstance(until, datetime) else day_ends(until, self._zone)
 
     def session(self, session_id: UUID) -> SessionRow:
         """Raises `NotThere`."""
@@ -83,7 +113,7 @@ class Books:
         )
         page, more = self._page(query, limit)
         rows = [_as(MeterValueRow, row) for row in page]
-        return MeterValuePage(meter_values=rows, next_after=page[-1].seq if more else None)
+        return MeterValuePage(meter_values=rows, next_after=page[-1].seq if more else None, zone=self._zone.key)
 
     def faults(self, cp_id: str | None, uncleared: bool, before: int | None, limit: int) -> FaultPage:
         faults = schema.faults
@@ -96,7 +126,7 @@ class Books:
             query = query.where(faults.c.number < before)
         page, more = self._page(query, limit)
         rows = [_as(FaultRow, row) for row in page]
-        return FaultPage(faults=rows, next_before=page[-1].number if more else None)
+        return FaultPage(faults=rows, next_before=page[-1].number if more else None, zone=self._zone.key)
 
     def audit(self, before: int | None, limit: int) -> AuditPage:
         audit = schema.audit
@@ -105,43 +135,49 @@ class Books:
             query = query.where(audit.c.number < before)
         page, more = self._page(query, limit)
         rows = [_as(AuditRow, row) for row in page]
-        return AuditPage(audit=rows, next_before=page[-1].number if more else None)
+        return AuditPage(audit=rows, next_before=page[-1].number if more else None, zone=self._zone.key)
 
     def revenue(self, since: date, until: date, by: By) -> Revenue:
-        """Raises `UsageError` if the period ends before it begins."""
+        """What was booked, exact to the last digit. Raises `UsageError` if the period ends before it begins."""
         if until < since:
             raise UsageError(f"the period ends on {until}, before it begins on {since}")
-        sessions = schema.sessions
-        of = func.date(sessions.c.ended_at) if by is By.DAY else sessions.c.cp_id
-        cents = cast(func.round(cast(sessions.c.cost, Float) * 100), Integer)
-        query = (
-            select(
-                of.label("of"),
-                sessions.c.currency,
-                func.count().label("sessions"),
-                func.sum(sessions.c.energy_wh).label("energy_wh"),
-                func.sum(cents).label("cents"),
-            )
-            .where(
-                sessions.c.ended_at >= datetime.combine(since, time.min, UTC),
-                sessions.c.ended_at <= datetime.combine(until, time.max, UTC),
-            )
-            .group_by(of, sessions.c.currency)
-            .order_by(of, sessions.c.currency)
-        )
         with reading(self._engine) as connection:
-            found = connection.execute(query).all()
-        rows = [
-            RevenueRow(
-                of=str(row.of),
-                sessions=row.sessions,
-                energy_wh=row.energy_wh,
-                cost=Decimal(row.cents).scaleb(-2),
+            found = [
+                row for query in self._sums(connection, since, until, by) for row in connection.execute(query)
+            ]
+        sums: dict[tuple[str, str], RevenueRow] = {}
+        for row in found:
+            key = (str(row.of), row.currency)
+            before = sums.get(key)
+            cost = Decimal(row.units).scaleb(-max(row.decimals, 0))
+            sums[key] = RevenueRow(
+                of=key[0],
+                sessions=row.sessions + (before.sessions if before else 0),
+                energy_wh=row.energy_wh + (before.energy_wh if before else 0),
+                cost=cost + (before.cost if before else 0),
                 currency=row.currency,
             )
-            for row in found
-        ]
-        return Revenue(since=since, until=until, by=by, rows=rows)
+        rows = [sums[key] for key in sorted(sums)]
+        return Revenue(since=since, until=until, by=by, rows=rows, zone=self._zone.key)
+
+    def _sums(self, connection: Connection, since: date, until: date, by: By) -> Iterator[Select[Any]]:
+        booked_at = schema.sessions.c.booked_at
+        first, last = day_begins(since, self._zone), day_ends(until, self._zone)
+        if by is By.CHARGE_POINT:
+            yield _sum_by(schema.sessions.c.cp_id).where(booked_at >= first, booked_at < last)
+            return
+        ends = select(func.min(booked_at)), select(func.max(booked_at))
+        within = [connection.scalar(end.where(booked_at >= first, booked_at < last)) for end in ends]
+        if None in within:
+            return
+        first_day, last_day = (at.astimezone(self._zone).date().toordinal() for at in within)
+        for start in range(first_day, last_day + 1, DAYS_A_QUERY):
+            days = [date.fromordinal(day) for day in range(start, min(start + DAYS_A_QUERY, last_day + 1))]
+            of = values(
+                column("day", String), column("first", schema.UtcDateTime), column("last", schema.UtcDateTime)
+            ).data([(str(day), day_begins(day, self._zone), day_ends(day, self._zone)) for day in days])
+            period = of.cte("days")
+            yield _sum_by(period.c.day).where(booked_at >= period.c.first, booked_at < period.c.last)
 
     def _page(self, query: Select[Any], limit: int) -> tuple[Sequence[Row[Any]], bool]:
         """The rows of a page, and whether more follow."""
@@ -150,9 +186,24 @@ class Books:
         return rows[:limit], len(rows) > limit
 
 
-def _mark(row: Row[Any]) -> str:
+def _sum_by(of: ColumnElement[str]) -> Select[Any]:
+    """In whole units of the last digit that the costs have: no float, which would lose some."""
+    sessions = schema.sessions
+    cost = type_coerce(sessions.c.cost, String)
+    decimals = func.length(cost) - func.instr(cost + ".", ".")  # -1 for a cost without a point
+    return select(
+        of.label("of"),
+        sessions.c.currency,
+        decimals.label("decimals"),
+        func.count().label("sessions"),
+        func.sum(sessions.c.energy_wh).label("energy_wh"),
+        func.sum(cast(func.replace(cost, ".", ""), Integer)).label("units"),
+    ).group_by(of, sessions.c.currency, decimals)
+
+
+def _mark(at: datetime, number: int) -> str:
     """Where a page of sessions ended: the order is by time, and by number where two have the same time."""
-    return f"{(row.requested_at - EPOCH) // timedelta(microseconds=1)}-{row.number}"
+    return f"{(at - EPOCH) // timedelta(microseconds=1)}-{number}"
 
 
 def _place_of(mark: str) -> tuple[datetime, int]:

@@ -147,7 +147,7 @@ sessions = Table(
     Column("completion_id", Uuid),
     # When it was closed, by Central's clock, which decides the day of its money.
     Column("booked_at", UtcDateTime),
-    # The charge point's own times, where they were not believable.
+    # What the charge point's clock said, where that was not believable.
     Column("said_started_at", UtcDateTime),
     Column("said_ended_at", UtcDateTime),
     # The most that the charge point can have given: `limit_before_wh` until `limit_since`, `limit_w` from then on.
@@ -168,18 +168,22 @@ RECEIPT_WAITS = sessions.c.receipt_sent < sessions.c.revision
 Index("ix_sessions_open", sessions.c.number, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 Index("ix_sessions_receipt_waits", sessions.c.number, sqlite_where=RECEIPT_WAITS, postgresql_where=RECEIPT_WAITS)
 
-# All that a sum needs, so that summing a period reads nothing but the index of that period.
-IS_ENDED = sessions.c.ended_at.is_not(None)
+# An open session is in none of these, so that no reading writes to them. The first has all that a sum needs, so
+# that summing a period reads nothing but the index of that period.
+IS_BOOKED = sessions.c.booked_at.is_not(None)
+_BOOKED: dict[str, Any] = {"sqlite_where": IS_BOOKED, "postgresql_where": IS_BOOKED}
 Index(
-    "ix_sessions_ended",
-    sessions.c.ended_at,
+    "ix_sessions_booked",
+    sessions.c.booked_at,
+    sessions.c.number,
     sessions.c.cp_id,
     sessions.c.currency,
     sessions.c.energy_wh,
     sessions.c.cost,
-    sqlite_where=IS_ENDED,
-    postgresql_where=IS_ENDED,
+    **_BOOKED,
 )
+Index("ix_sessions_cp_id_booked_at", sessions.c.cp_id, sessions.c.booked_at, **_BOOKED)
+Index("ix_sessions_driver_id_booked_at", sessions.c.driver_id, sessions.c.booked_at, **_BOOKED)
 
 meter_values = Table(
     "meter_values",

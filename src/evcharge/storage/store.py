@@ -84,7 +84,8 @@ class Store:
         sessions = self._sessions_that(schema.IS_OPEN)
         with self._transaction("BEGIN") as cursor:
             for session in sessions:
-                session.measured_at = self._settlements.last_measured_at(cursor, session.number)
+                last_at = self._settlements.last_measured_at(cursor, session.number)
+                session.measured_at = session.told_until = last_at
         return sessions
 
     def last_session_number(self) -> int:
@@ -123,7 +124,8 @@ class Store:
             session_ids = wanted.sessions | {item.session_id for item in known.set_aside_as.values()}
             for row in self._sessions.rows(cursor, session_ids):
                 session = known.sessions[row["session_id"]] = _session(row)
-                session.measured_at = self._settlements.last_measured_at(cursor, session.number)
+                last_at = self._settlements.last_measured_at(cursor, session.number)
+                session.measured_at = session.told_until = last_at
             for row in self._charge_points.rows(cursor, wanted.charge_points):
                 known.charge_points[row["cp_id"]] = _charge_point(row)
             for row in self._drivers.rows(cursor, wanted.drivers):
@@ -217,5 +219,6 @@ def _past_session(row: Row[Any]) -> PastSession:
         requested_at=row.requested_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        booked_at=row.booked_at,
         revision=row.revision,
     )

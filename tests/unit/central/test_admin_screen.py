@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from snapshots import SIZES, compare, shown, utc
@@ -89,9 +90,10 @@ def cli(tmp_path: Path) -> Iterator[AdminCLI]:
         order=refuse,
         board=board,
         registry=Registry(engine),
-        books=Books(engine),
+        books=Books(engine, ZoneInfo("UTC")),
         threads=threads,
         health_now=lambda: health_of(None, False, False, Backlog(), NOON),
+        zone=ZoneInfo("UTC"),
     )
     events = EventLog(lambda: NOON)
     now = Instant(NOON, 1000.0)

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -62,9 +63,10 @@ def desk(path: Path, registry: Registry) -> Iterator[Desk]:
             order=Orders(lambda _: None).place,
             board=board,
             registry=registry,
-            books=Books(open_database(path)),
+            books=Books(open_database(path), ZoneInfo("UTC")),
             threads=threads,
             health_now=lambda: health_of(None, True, False, Backlog(), NOW),
+            zone=ZoneInfo("UTC"),
         )
 
 

@@ -2407,6 +2407,83 @@ def test_the_energy_of_a_completion_counts_whatever_its_number() -> None:
     assert only(world.receipts(session_id)).energy_wh == 500
 
 
+WRONG_CLOCKS: dict[str, datetime | timedelta] = {
+    "1970": datetime(1970, 1, 1, 0, 30, 12, tzinfo=UTC),
+    "9 hours behind": timedelta(hours=-9),
+    "9 hours ahead": timedelta(hours=9),
+    "400 days ahead": timedelta(days=400),
+}
+
+
+@pytest.mark.parametrize("clock", WRONG_CLOCKS)
+@pytest.mark.parametrize("way", ["Monitor", "Kafka"])
+def test_a_wrong_clock_of_a_charge_point_neither_dates_its_bill_nor_its_session(clock: str, way: str) -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.authorised()
+    requested_at = world.now.utc
+    wrong = WRONG_CLOCKS[clock]
+
+    def says(minutes: float) -> datetime:
+        begins = wrong if isinstance(wrong, datetime) else requested_at + wrong
+        return begins + timedelta(minutes=minutes)
+
+    def say(message: Message, last: bool = False) -> None:
+        if way == "Kafka":
+            world.kafka(Topic.SESSION_COMPLETE if last else Topic.SESSION_DATA, message)
+        else:
+            world.say(connection, message)
+
+    for minute in range(30):
+        say(world.reading(session_id, minute, minute * 100, timestamp=says(minute)))
+        world.wait(60)
+    say(world.completion(session_id, 30, 3_000, started_at=says(0), ended_at=says(30)), last=True)
+    session = world.sessions[session_id]
+    receipt = world.receipts(session_id)[-1]
+    now = world.now.utc
+    assert session.booked_at == receipt.booked_at == now
+    assert session.started_at is not None
+    assert session.ended_at is not None
+    assert requested_at <= session.started_at <= session.ended_at <= now
+    assert (receipt.started_at, receipt.ended_at) == (session.started_at, session.ended_at)
+    assert says(0) == session.said_started_at or "ahead" in clock
+    assert says(30) == session.said_ended_at
+    measured = [value.measured_at for value in world.everything.meter_values]
+    assert measured == sorted(measured)
+    assert requested_at <= measured[0] <= measured[-1] <= now
+
+
+def test_a_charge_that_ended_offline_hours_ago_ended_then_and_is_booked_now() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    began = world.now.utc
+    world.wait(3 * 3600)  # given up in the meantime
+    closed = world.sessions[session_id]
+    booked_at = closed.booked_at
+    assert booked_at is not None
+    ended = began + timedelta(minutes=20)
+    world.say(world.settled(), world.completion(session_id, 9, 3_000, started_at=began, ended_at=ended))
+    session = world.sessions[session_id]
+    receipt = world.receipts(session_id)[-1]
+    assert (session.started_at, session.ended_at, session.revision) == (began, ended, 2)
+    assert (session.said_started_at, session.said_ended_at) == (None, None)
+    assert session.booked_at == receipt.booked_at == booked_at, "a revision does not move it to another day"
+
+
+def test_honest_clocks_that_differ_by_minutes_are_bounded_and_accused_of_nothing() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.authorised()
+    ahead = timedelta(minutes=4)
+    world.say(connection, world.reading(session_id, 0, 0, timestamp=world.now.utc + ahead))
+    world.wait(60)
+    world.say(connection, world.completion(session_id, 1, 500, ended_at=world.now.utc + ahead))
+    session = world.sessions[session_id]
+    assert (session.said_started_at, session.said_ended_at) == (None, None)
+    assert session.ended_at == world.now.utc
+
+
 def test_times_of_another_zone_are_told_in_utc() -> None:
     world = World()
     connection = world.settled()

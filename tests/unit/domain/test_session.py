@@ -49,6 +49,7 @@ ENDS = {
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=30)
+EVEN_LATER = LATER + timedelta(hours=3)
 
 
 def a_session(status: SessionStatus = AUTHORISED, *, energy_wh: int = 0) -> Session:
@@ -71,7 +72,7 @@ def a_session(status: SessionStatus = AUTHORISED, *, energy_wh: int = 0) -> Sess
     if status is not AUTHORISED:
         session.started_at = NOON
     if not session.is_open:
-        session.ended_at = NOON
+        session.ended_at = session.booked_at = NOON
         session.end_reason = EndReason.STOPPED
         session.revision = 1
     return session
@@ -107,7 +108,7 @@ def test_a_session_begins_authorised_and_unbilled() -> None:
 
 def test_start_says_when() -> None:
     session = a_session()
-    session.start(LATER)
+    session.start(LATER, LATER)
     assert session == replace(a_session(), status=CHARGING, started_at=LATER)
 
 
@@ -115,7 +116,7 @@ def test_start_says_when() -> None:
 def test_only_an_authorised_session_starts(status: SessionStatus) -> None:
     session = a_session(status)
     with pytest.raises(IllegalTransition):
-        session.start(LATER)
+        session.start(LATER, LATER)
     assert session == a_session(status)
 
 
@@ -182,12 +183,13 @@ def test_every_reason_has_its_end() -> None:
 @pytest.mark.parametrize(("reason", "status"), ENDS.items())
 def test_how_a_session_that_charged_ends(reason: EndReason, status: SessionStatus) -> None:
     session = a_session(CHARGING, energy_wh=1_000)
-    session.end(reason, LATER)
+    session.end(reason, LATER, LATER)
     assert session == replace(
         a_session(CHARGING, energy_wh=1_000),
         status=status,
         end_reason=reason,
         ended_at=LATER,
+        booked_at=LATER,
         power_w=0,
         revision=1,
     )
@@ -196,8 +198,10 @@ def test_how_a_session_that_charged_ends(reason: EndReason, status: SessionStatu
 @pytest.mark.parametrize("reason", EndReason)
 def test_whatever_ends_a_session_that_never_began_has_made_its_start_fail(reason: EndReason) -> None:
     session = a_session()
-    session.end(reason, LATER)
-    assert session == replace(a_session(), status=FAILED, end_reason=reason, ended_at=LATER, revision=1)
+    session.end(reason, LATER, LATER)
+    assert session == replace(
+        a_session(), status=FAILED, end_reason=reason, ended_at=LATER, booked_at=LATER, revision=1
+    )
 
 
 START_FAILS = {EndReason.NO_VEHICLE, EndReason.START_REJECTED, EndReason.START_TIMEOUT}
@@ -206,7 +210,7 @@ START_FAILS = {EndReason.NO_VEHICLE, EndReason.START_REJECTED, EndReason.START_T
 @pytest.mark.parametrize("reason", EndReason)
 def test_a_start_that_was_accepted_has_failed_if_it_came_to_nothing_for_that_reason(reason: EndReason) -> None:
     session = a_session(CHARGING)
-    session.end(reason, LATER)
+    session.end(reason, LATER, LATER)
     assert session.status is (FAILED if reason in START_FAILS else ENDS[reason])
     assert (session.energy_wh, session.revision) == (0, 1)
 
@@ -216,7 +220,7 @@ def test_a_start_that_was_accepted_has_failed_if_it_came_to_nothing_for_that_rea
 def test_what_has_ended_does_not_end_again(status: SessionStatus, reason: EndReason) -> None:
     session = a_session(status, energy_wh=1_000)
     with pytest.raises(IllegalTransition):
-        session.end(reason, LATER)
+        session.end(reason, LATER, LATER)
     assert session == a_session(status, energy_wh=1_000)
 
 
@@ -226,7 +230,7 @@ def test_what_has_ended_does_not_end_again(status: SessionStatus, reason: EndRea
 @pytest.mark.parametrize("status", [FAILED, INTERRUPTED])
 def test_a_session_that_central_gave_up_is_billed_what_its_completion_proves(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
-    assert session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER)
+    assert session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER, EVEN_LATER)
     assert session == replace(
         a_session(status),
         status=INTERRUPTED,
@@ -243,7 +247,7 @@ def test_a_session_that_central_gave_up_is_billed_what_its_completion_proves(sta
 @pytest.mark.parametrize("status", SessionStatus)
 def test_a_completion_of_the_same_energy_changes_nothing(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
-    assert not session.settle(9, 1_000, EndReason.TARGET_REACHED, NOON, LATER)
+    assert not session.settle(9, 1_000, EndReason.TARGET_REACHED, NOON, LATER, EVEN_LATER)
     assert session == a_session(status, energy_wh=1_000)
 
 
@@ -266,7 +270,7 @@ def test_what_is_open_is_not_corrected(status: SessionStatus) -> None:
 
 def test_a_disputed_end_is_never_completed_so_that_it_can_be_settled() -> None:
     session = a_session(CHARGING, energy_wh=1_000)
-    session.end(EndReason.STOPPED, LATER, disputed=True)
+    session.end(EndReason.STOPPED, LATER, LATER, disputed=True)
     assert (session.status, session.end_reason, session.energy_wh) == (INTERRUPTED, EndReason.STOPPED, 1_000)
 
 
@@ -293,14 +297,14 @@ def test_whether_the_charge_point_has_had_its_word(
 def test_neither_an_open_session_nor_a_completed_one_can_be_settled(status: SessionStatus) -> None:
     session = a_session(status, energy_wh=1_000)
     with pytest.raises(IllegalTransition):
-        session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER)
+        session.settle(9, 3_000, EndReason.TARGET_REACHED, NOON, LATER, EVEN_LATER)
     assert session == a_session(status, energy_wh=1_000)
 
 
 def test_settling_keeps_the_highest_seq_and_counts_revisions() -> None:
     session = a_session(INTERRUPTED, energy_wh=1_000)
-    assert session.settle(2, 1_500, EndReason.ENGINE_RESTARTED, NOON, LATER)
-    assert session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER)
+    assert session.settle(2, 1_500, EndReason.ENGINE_RESTARTED, NOON, LATER, EVEN_LATER)
+    assert session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER, EVEN_LATER)
     assert (session.last_seq, session.energy_wh, session.revision) == (9, 2_000, 3)
-    assert not session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER)
+    assert not session.settle(9, 2_000, EndReason.STOPPED, NOON, LATER, EVEN_LATER)
     assert session.revision == 3

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from test_store import NOW, a_charge_point, a_session, an_ended_session, decisions, listening
@@ -28,6 +29,7 @@ from evcharge.storage.store import Store
 MARIA = Actor("maria", "http")
 TODAY = NOW.date()
 HOUR = timedelta(hours=1)
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def store(path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def books(store: Store) -> Books:
-    return Books(store.engine)
+    return Books(store.engine, BERLIN)
 
 
 def keep(store: Store, *sessions: Session, **changes: Any) -> None:
@@ -97,17 +99,8 @@ def test_pages_have_each_session_once_newest_request_first(store: Store, books: 
         ({"cp_id": "CP0"}, [12, 10, 8, 6, 4, 2]),
         ({"driver_id": "D1"}, [10, 7, 4, 1]),
         ({"cp_id": "CP1", "driver_id": "D1"}, [7, 1]),
-        ({"since": NOW + 3 * HOUR}, [12, 11, 10, 9, 8, 7]),
-        ({"until": NOW + 3 * HOUR}, [6, 5, 4, 3, 2, 1]),
-        ({"since": NOW + 2 * HOUR, "until": NOW + 3 * HOUR}, [6, 5, 4]),
-        ({"since": (NOW + 2 * HOUR).astimezone(), "until": NOW + 2 * HOUR + timedelta(microseconds=1)}, [6, 5, 4]),
-        ({"cp_id": "CP0", "since": NOW + 2 * HOUR}, [12, 10, 8, 6, 4]),
-        ({"driver_id": "D2", "until": NOW + 4 * HOUR}, [8, 5, 2]),
-        ({"cp_id": "CP0", "driver_id": "D0", "since": NOW + 2 * HOUR, "until": NOW + 4 * HOUR}, [6]),
         ({"cp_id": "CP9"}, []),
         ({"driver_id": "D9"}, []),
-        ({"since": NOW + 5 * HOUR}, []),
-        ({"since": NOW + 4 * HOUR, "until": NOW + 2 * HOUR}, []),
     ],
     ids=str,
 )
@@ -118,8 +111,57 @@ def test_filters_leave_what_they_say(
     assert all_pages(books, limit, **wanted) == found
 
 
+def booked_on_hours(store: Store) -> None:
+    """As above, and 1 to 12 booked on hours 1, 1, 1, 2, …; the last booked was the first to be asked for."""
+    keep(
+        store,
+        *(
+            billed(
+                n,
+                NOW + ((n + 2) // 3) * HOUR,
+                1000,
+                "0.30",
+                cp_id=f"CP{n % 2}",
+                driver_id=f"D{n % 3}",
+                requested_at=NOW - n * HOUR,
+            )
+            for n in range(1, 13)
+        ),
+        a_session(13, requested_at=NOW + HOUR),
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, [13, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        ({"since": NOW + 3 * HOUR}, [12, 11, 10, 9, 8, 7]),
+        ({"until": NOW + 3 * HOUR}, [6, 5, 4, 3, 2, 1]),
+        ({"since": NOW + 2 * HOUR, "until": NOW + 3 * HOUR}, [6, 5, 4]),
+        ({"since": (NOW + 2 * HOUR).astimezone(), "until": NOW + 2 * HOUR + timedelta(microseconds=1)}, [6, 5, 4]),
+        ({"cp_id": "CP0", "since": NOW + 2 * HOUR}, [12, 10, 8, 6, 4]),
+        ({"driver_id": "D2", "until": NOW + 4 * HOUR}, [8, 5, 2]),
+        ({"cp_id": "CP0", "driver_id": "D0", "since": NOW + 2 * HOUR, "until": NOW + 4 * HOUR}, [6]),
+        ({"since": NOW + 5 * HOUR}, []),
+        ({"since": NOW + 4 * HOUR, "until": NOW + 2 * HOUR}, []),
+        ({"since": TODAY, "until": TODAY}, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        ({"until": TODAY - timedelta(days=1)}, []),
+        ({"since": TODAY + timedelta(days=1)}, []),
+        ({"since": date.min, "until": date.max, "cp_id": "CP9"}, []),
+        ({"since": date.min, "until": date.max, "cp_id": "CP1", "driver_id": "D1"}, [7, 1]),
+    ],
+    ids=str,
+)
+def test_a_period_is_one_of_bookings_and_leaves_out_what_is_open(
+    store: Store, books: Books, wanted: dict[str, Any], found: list[int], limit: int
+) -> None:
+    booked_on_hours(store)
+    assert all_pages(books, limit, **wanted) == found
+
+
 def test_moments_are_compared_and_not_their_zones(store: Store, books: Books) -> None:
-    requested_on_hours(store)
+    booked_on_hours(store)
     madrid = (NOW + 3 * HOUR).astimezone(datetime.strptime("+02:00", "%z").tzinfo)
     assert all_pages(books, 100, since=madrid) == [12, 11, 10, 9, 8, 7]
 
@@ -262,10 +304,11 @@ def test_the_audit_comes_newest_first(store: Store, books: Books, limit: int) ->
 def billed(
     number: int, ended_at: datetime, energy_wh: int, price: str, currency: str = "EUR", **of: Any
 ) -> Session:
-    session = a_session(number, price_per_kwh=Decimal(price), currency=currency, requested_at=ended_at, **of)
-    session.start(ended_at)
+    of = {"requested_at": ended_at} | of
+    session = a_session(number, price_per_kwh=Decimal(price), currency=currency, **of)
+    session.start(ended_at, ended_at)
     session.meter(1, energy_wh, 0, None)
-    session.end(EndReason.STOPPED, ended_at)
+    session.end(EndReason.STOPPED, ended_at, ended_at)
     return session
 
 
@@ -273,24 +316,84 @@ def row(of: str, sessions: int, energy_wh: int, cost: str, currency: str = "EUR"
     return RevenueRow(of=of, sessions=sessions, energy_wh=energy_wh, cost=Decimal(cost), currency=currency)
 
 
-def test_revenue_is_summed_by_the_day_that_sessions_ended_on_in_utc(store: Store, books: Books) -> None:
-    midnight = datetime(2026, 3, 2, tzinfo=UTC)
-    tick = timedelta(microseconds=1)
-    late = (midnight - tick).astimezone(datetime.strptime("+02:00", "%z").tzinfo)  # already the 2nd, there
+ZONES = ["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Chatham", "America/Santiago", "UTC"]
+"""With 23 and 25 hours, half and quarter hours, and a summer that begins at midnight."""
+TICK = timedelta(microseconds=1)
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def test_a_session_over_the_months_end_is_in_the_export_and_the_revenue_of_the_same_month(
+    store: Store, books: Books
+) -> None:
+    """Asked for and ended in October, at 23:59 of Berlin; told in November, as the charge point had been away."""
+    asked, ended = datetime(2026, 10, 31, 22, tzinfo=UTC), datetime(2026, 10, 31, 22, 59, tzinfo=UTC)
+    session = billed(1, asked, 5000, "0.30")
+    session.ended_at, session.booked_at = ended, datetime(2026, 10, 31, 23, 1, tzinfo=UTC)
+    keep(store, session)
+
+    def month(first: date, last: date) -> tuple[list[RevenueRow], list[int]]:
+        listed = books.sessions(SessionFilter(since=first, until=last), None, 10).sessions
+        return books.revenue(first, last, By.DAY).rows, numbers(listed)
+
+    assert month(date(2026, 10, 1), date(2026, 10, 31)) == ([], [])
+    assert month(date(2026, 11, 1), date(2026, 11, 30)) == ([row("2026-11-01", 1, 5000, "1.50")], [1])
+
+
+@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize(
+    ("first", "last"), [(date(2026, 3, 1), date(2026, 4, 30)), (date(2026, 9, 1), date(2026, 11, 30))]
+)
+def test_a_month_of_sessions_adds_up_to_its_revenue_in_every_zone(
+    store: Store, name: str, first: date, last: date
+) -> None:
+    zone = ZoneInfo(name)
+    books = Books(store.engine, zone)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    edges = [midnight(day, zone) for day in [*days, last + timedelta(days=1)]]
+    moments = [at for edge in edges for at in (edge - TICK, edge, edge + 7 * HOUR)]
+    keep(store, *(billed(n, at, 1000 + n, "0.33") for n, at in enumerate(moments, 1)))
+    revenue = books.revenue(first, last, By.DAY)
+    assert revenue.zone == name
+    assert [total.of for total in revenue.rows] == [str(day) for day in days]
+    assert {total.sessions for total in revenue.rows} == {3}
+    for day, total in zip(days, revenue.rows, strict=True):
+        listed = books.sessions(SessionFilter(since=day, until=day), None, 100).sessions
+        assert sum((session.cost for session in listed), Decimal(0)) == total.cost
+        assert {session.booked_at.astimezone(zone).date() for session in listed if session.booked_at} == {day}
+    (by_cp,) = books.revenue(first, last, By.CHARGE_POINT).rows
+    assert by_cp.cost == sum(total.cost for total in revenue.rows)
+    assert by_cp.sessions == sum(total.sessions for total in revenue.rows)
+
+
+@pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25)])
+def test_a_day_of_berlin_has_as_many_hours_as_it_has(store: Store, books: Books, day: date, hours: int) -> None:
+    begins = midnight(day, BERLIN)
+    keep(store, *(billed(n + 1, begins + n * HOUR, 1000, "1") for n in range(-1, 27)))
+    (total,) = books.revenue(day, day, By.DAY).rows
+    assert (total.of, total.sessions) == (str(day), hours)
+
+
+def test_sums_have_the_digits_of_their_currencies_and_old_rows_theirs(store: Store, books: Books) -> None:
     keep(
         store,
-        billed(1, midnight - 24 * HOUR - tick, 1000, "9"),
-        billed(2, midnight - 24 * HOUR, 1000, "0.30"),
-        billed(3, late, 2000, "0.30"),
-        billed(4, midnight, 4000, "0.30"),
-        billed(5, midnight + 24 * HOUR - tick, 8000, "0.30"),
-        billed(6, midnight + 24 * HOUR, 1000, "9"),
-        a_session(7, requested_at=midnight),
+        billed(1, NOW, 1834, "30", "JPY"),
+        billed(2, NOW, 1834, "30", "JPY"),
+        billed(3, NOW, 1834, "0.025", "KWD"),
+        billed(4, NOW, 1001, "0.025", "KWD"),
+        billed(5, NOW, 1834, "30", "ABC"),
     )
-    revenue = books.revenue(date(2026, 3, 1), date(2026, 3, 2), By.DAY)
-    assert revenue.rows == [row("2026-03-01", 2, 3000, "0.90"), row("2026-03-02", 2, 12000, "3.60")]
-    assert books.revenue(date(2026, 3, 2), date(2026, 3, 2), By.DAY).rows == [row("2026-03-02", 2, 12000, "3.60")]
-    assert books.revenue(date(2026, 3, 4), date(2027, 3, 4), By.DAY).rows == []
+    kwd, yen, odd = "0.071", "110", "55.02"
+    expected = [row("2026-01-01", 1, 1834, odd, "ABC"), row("2026-01-01", 2, 3668, yen, "JPY")]
+    expected.append(row("2026-01-01", 2, 2835, kwd, "KWD"))
+    found = books.revenue(TODAY, TODAY, By.DAY).rows
+    assert found == expected
+    assert [str(total.cost) for total in found] == [odd, yen, kwd]
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE sessions SET cost = '55.02' WHERE number = 1")  # by an older Central
+    assert books.revenue(TODAY, TODAY, By.DAY).rows[1] == row("2026-01-01", 2, 3668, "110.02", "JPY")
 
 
 def test_revenue_is_summed_by_charge_point_and_never_over_currencies(store: Store, books: Books) -> None:
@@ -327,10 +430,10 @@ def test_cents_are_summed_exactly(store: Store, books: Books) -> None:
 
 def test_a_session_that_was_corrected_counts_once_with_its_last_bill(store: Store, books: Books) -> None:
     session = a_session(1)
-    session.start(NOW)
-    session.end(EndReason.ENGINE_LOST, NOW)
+    session.start(NOW, NOW)
+    session.end(EndReason.ENGINE_LOST, NOW, NOW)
     keep(store, session)
-    assert session.settle(9, 10_000, EndReason.STOPPED, NOW, NOW)
+    assert session.settle(9, 10_000, EndReason.STOPPED, NOW, NOW, NOW + 24 * HOUR)
     keep(store, session)
     assert books.revenue(TODAY, TODAY, By.DAY).rows == [row("2026-01-01", 1, 10_000, "1.23", "CHF")]
 
@@ -382,6 +485,8 @@ def mark(at: datetime, number: int) -> str:
 
 MIDDLE = mark(NOW + 4 * HOUR, 500)
 PERIOD = {"since": NOW + HOUR, "until": NOW + 2 * HOUR}
+DAYS = {"since": TODAY, "until": TODAY}
+IN_PERIOD = mark(NOW + HOUR + timedelta(minutes=30), 500)
 ORDERED_SCAN = r"SCAN (sessions USING INDEX ix_sessions_requested_at|faults USING INDEX \w+|faults|audit)$"
 """From its end, as far as the page needs: what has no condition has nothing to be searched by."""
 
@@ -391,13 +496,16 @@ ORDERED_SCAN = r"SCAN (sessions USING INDEX ix_sessions_requested_at|faults USIN
     [
         (sessions(), "ix_sessions_requested_at"),
         (sessions(before=MIDDLE), "ix_sessions_requested_at (requested_at<?)"),
-        (sessions(**PERIOD), "ix_sessions_requested_at (requested_at>? AND requested_at<?)"),
+        (sessions(**PERIOD), "ix_sessions_booked (booked_at>? AND booked_at<?)"),
+        (sessions(**PERIOD, before=IN_PERIOD), "ix_sessions_booked (booked_at>? AND booked_at<?)"),
+        (sessions(**DAYS), "ix_sessions_booked (booked_at>? AND booked_at<?)"),
+        (sessions(cp_id="CP1", **PERIOD), "ix_sessions_cp_id_booked_at (cp_id=? AND booked_at>? AND booked_at<?)"),
         (sessions(cp_id="CP1"), "ix_sessions_cp_id_requested_at (cp_id=?)"),
         (sessions(cp_id="CP1", before=MIDDLE), "ix_sessions_cp_id_requested_at (cp_id=? AND requested_at<?)"),
         (sessions(driver_id="D1"), "ix_sessions_driver_id_requested_at (driver_id=?)"),
         (
             sessions(driver_id="D1", **PERIOD),
-            "ix_sessions_driver_id_requested_at (driver_id=? AND requested_at>? AND requested_at<?)",
+            "ix_sessions_driver_id_booked_at (driver_id=? AND booked_at>? AND booked_at<?)",
         ),
         (sessions(cp_id="CP1", driver_id="D1"), "ix_sessions_driver_id_requested_at (driver_id=?)"),
         (lambda books, _: books.session(UUID(int=7)), "sqlite_autoindex_sessions_1"),
@@ -433,10 +541,12 @@ def test_what_is_looked_up_is_found_by_an_index(
 @pytest.mark.parametrize("by", By)
 def test_revenue_reads_nothing_but_the_index_of_its_period(path: Path, with_history: Path, by: By) -> None:
     plans = plans_of(path, with_history, lambda books, _: books.revenue(TODAY, TODAY, by).rows)
-    assert plans == [
-        "SEARCH sessions USING COVERING INDEX ix_sessions_ended (ended_at>? AND ended_at<?)",
+    sums = [
+        "SEARCH sessions USING COVERING INDEX ix_sessions_booked (booked_at>? AND booked_at<?)",
         "USE TEMP B-TREE FOR GROUP BY",  # of the groups, not of the sessions
     ]
+    assert plans[-2:] == sums
+    assert not [detail for detail in plans if re.match(r"SCAN (?!days|CONSTANT|\d+ CONSTANT)", detail)], plans
 
 
 def plans_of(path: Path, history: Path, look: Callable[[Books, Registry], Any]) -> list[str]:
@@ -445,7 +555,7 @@ def plans_of(path: Path, history: Path, look: Callable[[Books, Registry], Any]) 
     store = Store(path)
     asked: list[tuple[str, Any]] = []
     with listening("before_cursor_execute", lambda *arguments: asked.append((arguments[2], arguments[3]))):
-        assert look(Books(store.engine), Registry(store.engine))
+        assert look(Books(store.engine, BERLIN), Registry(store.engine))
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         return [

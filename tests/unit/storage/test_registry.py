@@ -14,6 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from alembic import command
@@ -53,7 +54,7 @@ def registry(store: Store) -> Registry:
 
 def audit_of(store: Store) -> list[AuditRow]:
     """Oldest first."""
-    return Books(store.engine).audit(None, 100).audit[::-1]
+    return Books(store.engine, ZoneInfo("UTC")).audit(None, 100).audit[::-1]
 
 
 def written(store: Store) -> list[tuple[str, str]]:
@@ -206,7 +207,7 @@ def test_a_database_of_the_first_version_keeps_all_that_it_has(of_the_first_vers
     assert (second.removed, second.out_of_service, second.price_by_operator) == (True, True, False)
     (running,) = store.open_sessions()
     assert (running.session_id, running.status, running.energy_wh) == (UUID(int=2), SessionStatus.CHARGING, 100)
-    registry, books = Registry(store.engine), Books(store.engine)
+    registry, books = Registry(store.engine), Books(store.engine, ZoneInfo("UTC"))
     assert registry.drivers() == [Driver("D1", NOW, False)]
     assert registry.tokens() == []
     page = books.sessions(SessionFilter(cp_id="CP1"), None, 10)

@@ -99,9 +99,9 @@ def a_session(number: int = 1, **changes: Any) -> Session:
 
 def an_ended_session(number: int = 1, **changes: Any) -> Session:
     session = a_session(number, **changes)
-    session.start(NOW + timedelta(seconds=1))
+    session.start(NOW + timedelta(seconds=1), NOW + timedelta(seconds=1))
     session.meter(7, 4321, 11_000, 55.5)
-    session.end(EndReason.STOPPED, NOW + timedelta(seconds=2))
+    session.end(EndReason.STOPPED, NOW + timedelta(seconds=2), NOW + timedelta(seconds=2))
     return session
 
 
@@ -176,7 +176,7 @@ def test_the_migrations_make_the_partial_indexes_of_the_schema_too(tmp_path: Pat
         return {name: re.sub(r"\b\w+\.", "", sql.partition(" WHERE ")[2]) for name, sql in rows(path, query)}
 
     assert conditions(migrated) == conditions(made)
-    assert len([condition for condition in conditions(made).values() if condition]) == 7
+    assert len([condition for condition in conditions(made).values() if condition]) == 9
 
 
 def test_the_files_of_the_migrations_are_named_by_their_revisions() -> None:
@@ -497,12 +497,12 @@ def test_a_session_comes_back_as_it_was_committed(store: Store) -> None:
     session = a_session(target_energy_wh=None)
     store.commit(decisions(session), NOW)
     assert store.open_sessions() == [session]
-    session.start(NOW + timedelta(seconds=1))
+    session.start(NOW + timedelta(seconds=1), NOW + timedelta(seconds=1))
     session.meter(3, 1234, 11_000, 20.5)
     session.stop_requested = True
     store.commit(decisions(session), NOW)
     assert store.open_sessions() == [session]
-    session.end(EndReason.FAULT, NOW + timedelta(seconds=9))
+    session.end(EndReason.FAULT, NOW + timedelta(seconds=9), NOW + timedelta(seconds=9))
     store.commit(decisions(session), NOW)
     assert store.open_sessions() == []
     assert store.known(Wanted(sessions={session.session_id})).sessions == {session.session_id: session}
@@ -646,7 +646,7 @@ def test_a_corrected_receipt_waits_again(store: Store) -> None:
     session.status = SessionStatus.INTERRUPTED
     store.commit(decisions(session), NOW)
     store.commit(Decisions(receipts_sent=[(session.session_id, 1)]), NOW)
-    assert session.settle(9, 5000, EndReason.STOPPED, NOW, NOW)
+    assert session.settle(9, 5000, EndReason.STOPPED, NOW, NOW, NOW)
     store.commit(decisions(session), NOW)
     assert store.receipts_waiting() == [session]
     store.commit(Decisions(receipts_sent=[(session.session_id, 1)]), NOW)

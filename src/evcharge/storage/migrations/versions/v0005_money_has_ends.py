@@ -3,6 +3,8 @@
 Revision ID: 0005
 """
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -31,6 +33,7 @@ def upgrade() -> None:
     )
     op.add_column("sessions", sa.Column("max_hours", sa.Float(), nullable=True))
     op.add_column("sessions", sa.Column("stop_refused", sa.Text(), nullable=True))
+    _book()
     op.create_table(
         "to_settle",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -66,3 +69,24 @@ def upgrade() -> None:
         sqlite_where=waits_as_orphan,
         postgresql_where=waits_as_orphan,
     )
+
+
+def _book() -> None:
+    """What has ended was booked when it ended, as far as that time can be true, else when it was asked for."""
+    names = ("booked_at", "ended_at", "requested_at")
+    booked_at, ended_at, requested_at = [sa.column(name, sa.DateTime()) for name in names]
+    now = sa.bindparam("now", datetime.now(UTC).replace(tzinfo=None), sa.DateTime())
+    believable = sa.and_(ended_at >= requested_at, ended_at <= now)
+    op.execute(
+        sa.update(sa.table("sessions", booked_at))
+        .where(ended_at.is_not(None))
+        .values(booked_at=sa.case((believable, ended_at), else_=requested_at))
+    )
+    op.drop_index("ix_sessions_ended", "sessions")
+    is_booked = sa.text("booked_at IS NOT NULL")
+    for name, of in (
+        ("ix_sessions_booked", ["booked_at", "number", "cp_id", "currency", "energy_wh", "cost"]),
+        ("ix_sessions_cp_id_booked_at", ["cp_id", "booked_at"]),
+        ("ix_sessions_driver_id_booked_at", ["driver_id", "booked_at"]),
+    ):
+        op.create_index(name, "sessions", of, sqlite_where=is_booked, postgresql_where=is_booked)
