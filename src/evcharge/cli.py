@@ -52,6 +52,7 @@ from evcharge.replay.run import Replay, ReplayConfig, progress_bar
 from evcharge.running import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    SERVICE_ENDS_WITHIN_S,
     exit_code_of,
     open_standard_streams,
     run_until_signal,
@@ -111,8 +112,8 @@ def _say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def _run(program: Callable[[asyncio.Event], Awaitable[int]]) -> None:
-    raise typer.Exit(run_until_signal(program))
+def _run(program: Callable[[asyncio.Event], Awaitable[int]], end_within_s: float | None = None) -> None:
+    raise typer.Exit(run_until_signal(program, end_within_s))
 
 
 def _trace(path: Path | None, log: FilteringBoundLogger) -> Trace | None:
@@ -313,7 +314,7 @@ def central(
         await beside(served, None if headless else console())
         return 0
 
-    _run(program)
+    _run(program, SERVICE_ENDS_WITHIN_S)
 
 
 def _machine_zone(log: FilteringBoundLogger) -> ZoneInfo:
@@ -432,7 +433,7 @@ def monitor(
         await attended(first_of(served.run(stop), attention.keep()), front, stop)
         return 0
 
-    _run(program)
+    _run(program, SERVICE_ENDS_WITHIN_S)
 
 
 def _one_of(text: str, *choices: str) -> str:
@@ -522,7 +523,7 @@ def engine(
             await asyncio.to_thread(publisher.close)
         return 0
 
-    _run(program)
+    _run(program, SERVICE_ENDS_WITHIN_S)
 
 
 @app.command()
@@ -642,7 +643,7 @@ def fleet(
             await asyncio.to_thread(publisher.close)
         return 0
 
-    _run(program)
+    _run(program, SERVICE_ENDS_WITHIN_S)
 
 
 def _read_keys(path: Path) -> dict[str, str]:

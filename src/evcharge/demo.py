@@ -24,7 +24,7 @@ from evcharge.children import Child, ChildFailed, Children, children, kafka_argu
 from evcharge.console.drawing import STATUS_STYLES
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
-from evcharge.driver.service import Driver, DriverLink, NoAnswer, a_central_answers
+from evcharge.driver.service import Driver, DriverLink, KafkaRefuses, NoAnswer, a_central_answers
 from evcharge.errors import UsageError
 from evcharge.protocol.messages import ChargeCompletionResponse, ChargingStatusUpdate, CpInfo, Message
 from evcharge.protocol.plain_text import one_line
@@ -76,7 +76,7 @@ class View:
         self.events.append(event)
         self.on_event(event)
 
-    def hear(self, message: Message) -> None:
+    def hear(self, message: Message | KafkaRefuses) -> None:
         match message:
             case ChargingStatusUpdate():
                 if message.cp_id not in self.charges:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TextIO
@@ -13,6 +14,8 @@ import uvloop
 from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
 
 LOWEST_FREE_DESCRIPTOR = 3
+
+SERVICE_ENDS_WITHIN_S = 4.8
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -41,14 +44,29 @@ def let_go(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def _end_at_last(after_s: float, code: int) -> None:
+    """Should something still hold the program up then, such as a disk that hangs."""
+
+    def end() -> None:
+        with suppress(OSError):
+            os.write(2, b"evcharge: it could not end in order in time, and was ended\n")
+        os._exit(code)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
+
+
 def exit_code_of(error: EvchargeError) -> int:
     if isinstance(error, UsageError):
         return EXIT_USAGE
     return EXIT_ENVIRONMENT if isinstance(error, EnvironmentFault) else EXIT_FAILED
 
 
-def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]], end_within_s: float | None = None) -> int:
     """Run `program`, which ends in order soon after its event is set; the exit code says how it ended.
+
+    With `end_within_s` it is ended then, in order or not: what it has promised is on disk.
 
     0 or what `program` returns if it ended by itself, 130 after Ctrl-C, 143 after SIGTERM, 129 when its terminal
     is closed, unless that is ignored (`nohup`). A second Ctrl-C or SIGTERM ends the process at once.
@@ -62,6 +80,8 @@ def run_until_signal(program: Callable[[asyncio.Event], Awaitable[int]]) -> int:
         def stopped_by(number: signal.Signals) -> None:
             signals.append(number)
             stop.set()
+            if end_within_s is not None:
+                _end_at_last(end_within_s, 128 + number)
             loop.remove_signal_handler(signal.SIGINT)
             loop.remove_signal_handler(signal.SIGTERM)
             if number is signal.SIGHUP:

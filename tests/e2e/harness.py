@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 EVCHARGE = [sys.executable, "-m", "evcharge"]
+BROKEN_THREAD = Path(__file__).parent / "broken_thread.py"
 OFF_CLOCK = Path(__file__).parent / "off_clock.py"
 DEADLINE_S = 30.0
 LOOK_EVERY_S = 0.02
@@ -65,6 +66,11 @@ class Program:
             eventually(lambda: path.read_text() if path.exists() else "", f"{self.name} listens\n{self.log}")
         )
 
+    def break_thread(self, name: str) -> None:
+        """End this thread of it; for one that was started with `thread_to_break`."""
+        (self.folder / "thread.new").write_text(name)
+        (self.folder / "thread.new").rename(self.folder / f"{self.name}.thread")
+
     def trace(self) -> list[dict[str, Any]]:
         path = self.folder / f"{self.name}.trace"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -109,10 +115,22 @@ class World:
         (self.folder / "shift.new").rename(self.folder / "shift")
 
     def start(
-        self, name: str, *arguments: str, env: dict[str, str] | None = None, off_clock: bool = False
+        self,
+        name: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        off_clock: bool = False,
+        thread_to_break: bool = False,
     ) -> Program:
-        """Start `evcharge ARGUMENTS`; stdin stays open, so that commands can be typed."""
-        program_of = [sys.executable, str(OFF_CLOCK), str(self.folder / "shift")] if off_clock else EVCHARGE
+        """Start `evcharge ARGUMENTS`; stdin stays open, so that commands can be typed.
+
+        With `thread_to_break` the thread that the file `NAME.thread` names, once it is there, is ended.
+        """
+        program_of = EVCHARGE
+        if off_clock:
+            program_of = [sys.executable, str(OFF_CLOCK), str(self.folder / "shift")]
+        elif thread_to_break:
+            program_of = [sys.executable, str(BROKEN_THREAD), str(self.folder / f"{name}.thread")]
         out = (self.folder / f"{name}.out").open("a")
         log = (self.folder / f"{name}.log").open("a")
         for kind in ("port", "http"):
@@ -140,6 +158,7 @@ class World:
         port: int = 0,
         open_registration: bool = True,
         off_clock: bool = False,
+        thread_to_break: bool = False,
     ) -> Program:
         program = self.start(
             name,
@@ -150,6 +169,7 @@ class World:
             *(["--open-registration"] if open_registration else []),
             *arguments,
             off_clock=off_clock,
+            thread_to_break=thread_to_break,
         )
         eventually(lambda: "kafka_joined" in program.log, f"Central is at work\n{program.log}")
         return program

@@ -225,6 +225,22 @@ def test_partitions_that_are_added_are_read(own_world: World) -> None:
     assert count_of(central, "topics_lost") == 0
 
 
+def test_no_driver_goes_deaf_when_the_partitions_of_the_answers_grow(own_world: World) -> None:
+    world = own_world
+    central = world.central("--partitions", "1")
+    world.charge_point("CP001", central, engine=FAST)
+    consoles = [world.driver(driver_id) for driver_id in ("ana", "bo", "cy", "di")]
+    for console in consoles:
+        console.say("list")
+        console.saw("CP001")
+    admin = admin_of(world.kafka)
+    done(admin.create_partitions([NewPartitions(str(Topic.RESPONSES), 8)]))
+    for console in consoles:
+        console.say("charge CP001 0.1")
+        console.saw("completed (target_reached)")
+    world.ask("ed", "charge", "CP001", "--energy", "0.1", "--wait")  # One who comes in the midst of it.
+
+
 def test_a_kafka_that_has_lost_all_its_data_is_set_up_again(own_world: World, own_broker: Broker) -> None:
     world = own_world
     central = world.central()

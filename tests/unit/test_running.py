@@ -33,16 +33,16 @@ async def program(stop):
     print("running", flush=True)
     {body}
 
-sys.exit(run_until_signal(program))
+sys.exit(run_until_signal(program{more}))
 """
 WAITS_FOR_STOP = 'await stop.wait(); print("stopped in order", flush=True); return 0'
 IGNORES_STOP = 'await stop.wait(); print("asked to stop", flush=True); await asyncio.Event().wait()'
 
 
 @contextmanager
-def started(body: str) -> Iterator[subprocess.Popen[str]]:
+def started(body: str, more: str = "") -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(body=body)],
+        [sys.executable, "-c", PROGRAM.format(body=body, more=more)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -71,6 +71,17 @@ def test_a_signal_ends_the_program_in_order_and_names_itself_in_the_exit_code(
     assert process.returncode == code
 
 
+@pytest.mark.parametrize(
+    "stuck", [IGNORES_STOP, "import time; await stop.wait(); await asyncio.to_thread(time.sleep, 60)"]
+)
+def test_a_service_that_is_stuck_ends_all_the_same_within_its_time(stuck: str) -> None:
+    with started(stuck, more=", end_within_s=0.3") as process:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 143
+    assert "in time" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_program_at_once(number: signal.Signals) -> None:
     with started(IGNORES_STOP) as process:
@@ -95,7 +106,7 @@ def test_a_terminal_that_is_closed_ends_the_program_in_order_however_often_it_sa
 
 
 def test_a_program_that_is_told_to_ignore_it_outlives_its_terminal() -> None:
-    program = PROGRAM.format(body=WAITS_FOR_STOP)
+    program = PROGRAM.format(body=WAITS_FOR_STOP, more="")
     process = subprocess.Popen(
         ["nohup", sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

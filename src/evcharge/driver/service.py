@@ -104,7 +104,7 @@ class DriverLink:
         self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._asked: dict[UUID, asyncio.Future[Reply]] = {}
-        self._listeners: dict[str, Callable[[Message], None]] = {}
+        self._listeners: dict[str, Callable[[Message | KafkaRefuses], None]] = {}
         self._broken: str | None = None
         self._refused: str | None = None
 
@@ -175,6 +175,8 @@ class DriverLink:
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(KafkaRefuses(reason))
+        for listener in self._listeners.values():
+            listener(KafkaRefuses(reason))
 
     def _take_report(self, asked: "asyncio.Future[Reply]", refusal: Refusal | None) -> None:
         self._refused = refusal.reason if refusal is not None else None
@@ -200,7 +202,8 @@ class DriverLink:
             if listener is not None:
                 listener(message)
 
-    def listen(self, driver_id: str, listener: Callable[[Message], None]) -> None:
+    def listen(self, driver_id: str, listener: Callable[[Message | KafkaRefuses], None]) -> None:
+        """It is told each message to this driver; and why there will be no more, should that come to pass."""
         self._listeners[driver_id] = listener
 
     async def ask(
@@ -210,6 +213,8 @@ class DriverLink:
 
         Raises the `WireError` of an `error_response`, or `NoAnswer` after the timeout.
         """
+        if self._broken is not None:
+            raise KafkaRefuses(self._broken)
         asked: asyncio.Future[Reply] = self._loop.create_future()
         self._asked[request.message_id] = asked
         value = messages.encode(request)
@@ -245,7 +250,7 @@ class Driver:
         self.driver_id = driver_id
         self._link = link
         self._key = key
-        self._heard: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[Message | KafkaRefuses] = asyncio.Queue()
         link.listen(driver_id, self._heard.put_nowait)
 
     async def _ask(self, topic: Topic, record_key: str, request: Message, answer_type: type[R]) -> R:
@@ -345,6 +350,8 @@ class Driver:
                     yield receipt
                 continue
             match message:
+                case KafkaRefuses():
+                    raise message
                 case ChargingStatusUpdate():
                     running = message.session_id if session_id is None else session_id
                     yield message
