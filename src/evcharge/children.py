@@ -4,12 +4,15 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from evcharge.errors import EvchargeError
+from structlog.typing import FilteringBoundLogger
+
+from evcharge.errors import EvchargeError, KafkaUnusable
+from evcharge.transport.kafka import Cluster
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.tcp import Address
 
@@ -19,13 +22,33 @@ LOOK_EVERY_S = 0.02
 LOG_LINES_SHOWN = 5
 
 
-def own_group(program: str) -> str:
-    """For the Central of a trial: it must not move the place of a network's Central in Kafka."""
-    return f"evcharge-{program}-{uuid4()}"
+@asynccontextmanager
+async def own_place(
+    kafka: KafkaAccess, program: str, log: FilteringBoundLogger
+) -> AsyncIterator[tuple[KafkaAccess, str]]:
+    """Topics of its own, and a group, for the network of a trial: no other reads or moves anything there.
+
+    They are removed at the end, also after Ctrl-C. If Kafka does not do so, the log says what is left.
+    """
+    name = f"evcharge-{program}-{uuid4()}"
+    place = replace(kafka, topic_prefix=f"{name}.")
+    try:
+        yield place, name
+    finally:
+        try:
+            await asyncio.to_thread(Cluster(place, log).remove, name)
+        except KafkaUnusable as problem:
+            log.error("topics_not_removed", topics=f"{place.topic_prefix}*", group=name, cause=str(problem))
 
 
 def kafka_arguments(kafka: KafkaAccess, config: Path | None) -> list[str]:
-    return ["--kafka", kafka.address, *(["--kafka-config", str(config)] if config is not None else [])]
+    """What a program is told, so that it uses the same Kafka and the same topics."""
+    arguments = ["--kafka", kafka.address]
+    if config is not None:
+        arguments += ["--kafka-config", str(config)]
+    if kafka.topic_prefix:
+        arguments += ["--topic-prefix", kafka.topic_prefix]
+    return arguments
 
 
 class ChildFailed(EvchargeError):

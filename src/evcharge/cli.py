@@ -126,8 +126,8 @@ def _backoff(first_s: float, longest_s: float) -> Backoff:
     return Backoff(first_s, longest_s)
 
 
-def _kafka(address: str, config: Path | None) -> KafkaAccess:
-    return KafkaAccess(address, read_settings(config) if config is not None else {})
+def _kafka(address: str, config: Path | None, topic_prefix: str = "") -> KafkaAccess:
+    return KafkaAccess(address, read_settings(config) if config is not None else {}, topic_prefix)
 
 
 def _publisher(kafka: KafkaAccess, client_id: str, trace: Trace | None, log: FilteringBoundLogger) -> Publisher:
@@ -153,6 +153,7 @@ def central(
     ] = None,
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
+    topic_prefix: options.TopicPrefix = "",
     kafka_group: Annotated[
         str,
         options.option(
@@ -273,7 +274,7 @@ def central(
     config = CentralConfig(
         host=host,
         port=port,
-        kafka=_kafka(kafka, kafka_config),
+        kafka=_kafka(kafka, kafka_config, topic_prefix),
         kafka_group=kafka_group,
         database=db,
         partitions=partitions,
@@ -470,6 +471,7 @@ def engine(
     ] = None,
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
+    topic_prefix: options.TopicPrefix = "",
     journal: options.Journal = Path("evcharge-journal"),
     max_power: options.MaxPowerKw = 22.0,
     battery: options.BatteryKwh = 60.0,
@@ -514,7 +516,7 @@ def engine(
 
     async def program(stop: asyncio.Event) -> int:
         tracer = _trace(trace, log)
-        publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-engine", tracer, log)
+        publisher = _publisher(_kafka(kafka, kafka_config, topic_prefix), "evcharge-engine", tracer, log)
         try:
             served = Engine(config, publisher, log, tracer)
             front = None if headless else EngineCLI(served, events).front
@@ -585,6 +587,7 @@ def fleet(
     central: options.Central = Address("localhost", 5000),  # noqa: B008
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
+    topic_prefix: options.TopicPrefix = "",
     keys: Annotated[
         Path | None, options.option("--keys", "File with the charge points' keys: a line each, `CP_ID KEY`.")
     ] = None,
@@ -629,7 +632,7 @@ def fleet(
             tls=tls.client_context(tls_ca, None, None),
         )
         tracer = _trace(trace, log)
-        publisher = _publisher(_kafka(kafka, kafka_config), "evcharge-fleet", tracer, log)
+        publisher = _publisher(_kafka(kafka, kafka_config, topic_prefix), "evcharge-fleet", tracer, log)
         wanted_files = count * FILES_OF_A_CHARGE_POINT + OTHER_FILES
         files = allow_open_files(wanted_files)
         if files < wanted_files:
@@ -697,6 +700,7 @@ def driver(
     ] = "",
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
+    topic_prefix: options.TopicPrefix = "",
     trace: options.Trace = None,
     log_level: options.LogLevel = "warning",
 ) -> None:
@@ -730,7 +734,7 @@ def driver(
         if energy is not None:
             energy_wh_of(energy)
         wishes = answers.read_wishes(file) if file is not None else []
-        access = _kafka(kafka, kafka_config)
+        access = _kafka(kafka, kafka_config, topic_prefix)
         link = DriverLink(
             access, f"evcharge-driver-{driver_id}", timeout_s=timeout, log=log, trace=_trace(trace, log)
         )
@@ -844,6 +848,7 @@ def replay(
     ] = False,
     kafka: options.Kafka = "localhost:9092",
     kafka_config: options.KafkaConfig = None,
+    topic_prefix: options.TopicPrefix = "",
     central: Annotated[
         Address | None,
         options.option(
@@ -874,7 +879,7 @@ def replay(
             progress_bar(len(rows), json) as advance,
         ):
             config = ReplayConfig(
-                kafka=_kafka(kafka, kafka_config),
+                kafka=_kafka(kafka, kafka_config, topic_prefix),
                 kafka_config=kafka_config,
                 central=central,
                 speed=speed,

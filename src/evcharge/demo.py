@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from structlog.typing import FilteringBoundLogger
 
-from evcharge.children import Child, ChildFailed, Children, children, kafka_arguments, own_group
+from evcharge.children import Child, ChildFailed, Children, children, kafka_arguments, own_place
 from evcharge.console.drawing import STATUS_STYLES
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
@@ -28,8 +28,7 @@ from evcharge.driver.service import Driver, DriverLink, KafkaRefuses, NoAnswer, 
 from evcharge.errors import UsageError
 from evcharge.protocol.messages import ChargeCompletionResponse, ChargingStatusUpdate, CpInfo, Message
 from evcharge.protocol.plain_text import one_line
-from evcharge.protocol.topics import TO_CENTRAL, Topic
-from evcharge.transport.kafka import Cluster
+from evcharge.protocol.topics import Topic
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.trial_broker import TrialBroker
 
@@ -148,8 +147,8 @@ class Demo:
     ) -> None:
         self._broker = TrialBroker(Topic) if kafka is None else None
         self._kafka = kafka if kafka is not None else KafkaAccess(self._trial_address())
-        self._kafka_arguments = kafka_arguments(self._kafka, kafka_config)
-        self._group = own_group("demo")
+        self._kafka_config = kafka_config
+        self._group = "evcharge-demo"
         self._time_scale = time_scale
         self._log = log
         self.view = View(str(self._kafka) if kafka is not None else f"{self._kafka} (trial broker, in memory)")
@@ -161,13 +160,15 @@ class Demo:
     @asynccontextmanager
     async def running(self, folder: Path) -> AsyncIterator[Children]:
         """Central, the charge points, and the watching, until the block ends."""
-        if self._broker is None:
-            if await a_central_answers(self._kafka, self._log):
-                raise UsageError(
-                    f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own"
-                )
-            await asyncio.to_thread(Cluster(self._kafka, self._log).begin_at_end, self._group, TO_CENTRAL)
-        async with children(folder) as started:
+        async with AsyncExitStack() as entered:
+            if self._broker is None:
+                if await a_central_answers(self._kafka, self._log):
+                    raise UsageError(
+                        f"a Central is at work on Kafka at {self._kafka}; the demo needs a Kafka of its own"
+                    )
+                place = own_place(self._kafka, "demo", self._log)
+                self._kafka, self._group = await entered.enter_async_context(place)
+            started = await entered.enter_async_context(children(folder))
             await self._start(started)
             link = DriverLink(self._kafka, "evcharge-demo", timeout_s=ANSWER_TIMEOUT_S, log=self._log, trace=None)
             async with link.opened(None):
@@ -183,7 +184,7 @@ class Demo:
                     await asyncio.gather(looking, return_exceptions=True)
 
     async def _start(self, started: Children) -> None:
-        kafka = self._kafka_arguments
+        kafka = kafka_arguments(self._kafka, self._kafka_config)
         central = await started.start_server(
             "central",
             "central",
@@ -245,7 +246,7 @@ class Demo:
                     driver_id,
                     "charge",
                     cp_id,
-                    *("--energy", energy, "--wait", "--json", *self._kafka_arguments),
+                    *("--energy", energy, "--wait", "--json", *kafka_arguments(self._kafka, self._kafka_config)),
                 )
                 summary.append(await _summary_of(child, driver_id, cp_id))
                 free.put_nowait(cp_id)

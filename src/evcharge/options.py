@@ -1,5 +1,6 @@
 """The options that the sub-commands share. Each can come from the environment: `--db` from `EVCHARGE_DB`."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,12 @@ def parse_address(text: str | Address) -> Address:
 def parse_kafka(text: str) -> str:
     for part in text.split(","):
         parse_address(part.strip())
+    return text
+
+
+def parse_topic_prefix(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9._-]{0,200}", text):
+        raise typer.BadParameter(f"expected at most 200 letters, digits or . _ -, not {text[:60]!a}")
     return text
 
 
@@ -119,6 +126,16 @@ KafkaConfig = Annotated[
     Path | None,
     option(
         "--kafka-config", "File of more settings for the Kafka client (librdkafka): a line each, `name=value`."
+    ),
+]
+TopicPrefix = Annotated[
+    str,
+    option(
+        "--topic-prefix",
+        "What the names of the topics begin with, where one Kafka serves several networks.",
+        show_default=False,
+        parser=parse_topic_prefix,
+        metavar="TEXT",
     ),
 ]
 Central = Annotated[Address, option("--central", "Address of Central.", parser=parse_address, metavar="HOST:PORT")]

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -182,6 +183,15 @@ def topics_there(world: World) -> set[str]:
     return set(admin_of(world.kafka).list_topics(timeout=10).topics) & set(Topic)
 
 
+def groups_there(world: World) -> set[str]:
+    return {group.group_id for group in admin_of(world.kafka).list_consumer_groups().result().valid}
+
+
+def records_of(world: World) -> dict[str, int]:
+    """How many there are on each of the network's topics."""
+    return {topic: len(all_of(world.kafka, topic)) for topic in Topic}
+
+
 def done(results: dict[Any, Any]) -> None:
     for result in results.values():
         result.result(20)
@@ -331,6 +341,59 @@ def test_replay_leaves_the_place_of_a_networks_central_alone(own_world: World) -
     world.central(name="central-again")
     (letter,) = letters(world.kafka, "while-it-was-away", 1)
     assert letter["code"] == "unknown_session"
+
+
+ROWS = (
+    "session_id,charge_point_id,driver_id,plugged_in_at,charging_seconds,energy_kwh\n"
+    "S-1,RP001,bo,2026-11-20T08:00:00+01:00,3600,7.4\n"
+    "S-2,RP001,bo,2026-11-20T10:00:00+01:00,360000,74\n"
+)
+
+
+@pytest.mark.parametrize("program", ["replay", "demo"])
+def test_a_trial_leaves_nothing_on_a_networks_topics_nor_topics_of_its_own_also_after_ctrl_c(
+    own_world: World, program: str
+) -> None:
+    world = own_world
+    end(world.central())
+    (world.folder / "rows.csv").write_text(ROWS)
+    rest = ("rows.csv", "--speed", "3600", "--trace", "trace") if program == "replay" else ("--time-scale", "60")
+    trial = world.start("trial", program, *rest, "--kafka", world.kafka)
+    own = f"evcharge-{program}-"
+
+    def its_topics() -> set[str]:
+        return {name for name in admin_of(world.kafka).list_topics(timeout=10).topics if name.startswith(own)}
+
+    def charges() -> bool:
+        trace = world.folder / "trace"
+        return "is CHARGING" in trial.output or (
+            trace.exists() and "charge_completion_response" in trace.read_text()
+        )
+
+    eventually(charges, f"it charges\n{trial.log}", 60)
+    assert len(its_topics()) == len(Topic)
+    trial.signal(signal.SIGINT)
+    assert trial.wait(30) == (130 if program == "replay" else 0), trial.log
+    assert its_topics() == set()
+    assert not [group for group in groups_there(world) if group.startswith(own)]
+    assert records_of(world) == dict.fromkeys(Topic, 0) | {Topic.CPS_REQUESTS: 1}  # whether a Central answers
+    central = world.central(name="central-again")
+    world.ask("ana", "list")
+    assert all_of(world.kafka, Topic.DEAD_LETTERS) == []
+    assert count_of(central, "group_of_another") == 0
+
+
+def test_several_networks_on_one_kafka_hear_nothing_of_each_other(world: World) -> None:
+    """Each has topics with a prefix of its own; the id of the charge point and the driver's is the same."""
+    for name, price in (("north", "0.10"), ("south", "0.20")):
+        prefix = ("--topic-prefix", f"{name}.")
+        central = world.central("--db", f"{name}.db", *prefix, name=f"central-{name}")
+        engine = world.engine(*prefix, *FAST, "--journal", f"journal-{name}", name=f"engine-{name}")
+        world.monitor("CP001", engine.port, central.port, "--price", price, name=f"monitor-{name}")
+        eventually(partial(world.ask, "ana", "list", *prefix), f"the charge point of {name}")
+    for name, cost in (("north", "0.10"), ("south", "0.20")):
+        receipt = world.ask("ana", "charge", "CP001", "--energy", "1", "--wait", "--topic-prefix", f"{name}.")
+        assert receipt["cost"] == cost
 
 
 # Passwords and ACLs

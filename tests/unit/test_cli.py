@@ -38,6 +38,7 @@ OTHER = {
     "--engine": "engine:5002",
     "--price": "0.45",
     "--currency": "CHF",
+    "--topic-prefix": "north.",
     "--prefix": "STATION",
     "--log-level": "debug",
     "--on-central-loss": "stop",

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import clock
-from evcharge.children import ChildFailed, children, first_of, kafka_arguments, own_group
+from evcharge.children import ChildFailed, children, first_of, kafka_arguments, own_place
 from evcharge.domain.battery import Battery, Current
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
@@ -36,10 +36,8 @@ from evcharge.errors import (
 )
 from evcharge.fleet import Fleet, FleetConfig
 from evcharge.protocol.messages import ChargeCompletionResponse
-from evcharge.protocol.topics import TO_CENTRAL
 from evcharge.replay.report import Tally
 from evcharge.replay.rows import Row
-from evcharge.transport.kafka import Cluster
 from evcharge.transport.kafka_settings import KafkaAccess
 from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Backoff
@@ -96,22 +94,23 @@ class Replay:
     async def run(self) -> None:
         """All rows; with a Central of its own unless one is given."""
         if self._config.central is not None:
-            await self._run_with(self._config.central)
+            await self._run_with(self._config.central, self._config.kafka)
             return
         if await a_central_answers(self._config.kafka, self._log):
             raise UsageError(
                 f"a Central is at work on Kafka at {self._config.kafka}; replay through it with --central"
                 " HOST:PORT (it must run with --open-registration), or use another Kafka"
             )
-        group = own_group("replay")
-        await asyncio.to_thread(Cluster(self._config.kafka, self._log).begin_at_end, group, TO_CENTRAL)
-        async with children(self._config.folder) as started:
+        async with (
+            own_place(self._config.kafka, "replay", self._log) as (kafka, group),
+            children(self._config.folder) as started,
+        ):
             central = await started.start_server(
                 "central",
                 "central",
                 "--host",
                 "127.0.0.1",
-                *kafka_arguments(self._config.kafka, self._config.kafka_config),
+                *kafka_arguments(kafka, self._config.kafka_config),
                 *("--kafka-group", group),
                 "--db",
                 str(self._config.folder / "replay.db"),
@@ -121,15 +120,15 @@ class Replay:
                 "--log-level",
                 "warning",
             )
-            await first_of(started.watch(), self._run_with(central))
+            await first_of(started.watch(), self._run_with(central, kafka))
 
-    async def _run_with(self, central: Address) -> None:
+    async def _run_with(self, central: Address, kafka: KafkaAccess) -> None:
         rows_at: dict[str, list[Row]] = {}
         for row in self._rows:
             rows_at.setdefault(row.cp_id, []).append(row)
         powers_w = {cp_id: math.ceil(max(row.power_w for row in rows)) for cp_id, rows in rows_at.items()}
         publisher = Publisher(
-            self._config.kafka,
+            kafka,
             "evcharge-replay-fleet",
             trace=self._trace,
             log=self._log,
@@ -154,7 +153,7 @@ class Replay:
         )
         stop = asyncio.Event()
         link = DriverLink(
-            self._config.kafka,
+            kafka,
             "evcharge-replay-drivers",
             timeout_s=ANSWER_TIMEOUT_S,
             log=self._log,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
+    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
@@ -39,6 +40,7 @@ BATCH_RECORDS = 2000
 FETCH_BYTES = 100_000
 METADATA_TIMEOUT_S = 1.0
 LEADER_TIMEOUT_S = 20.0
+REMOVE_TIMEOUT_S = 5.0
 SURVEY_EVERY_S = 2.0
 LOOK_AT_GROUP_EVERY_S = 5.0
 STAMP = "message.timestamp.type"
@@ -106,6 +108,7 @@ class Subscriber:
         self._tells_of_group = tells_of_group
         self._batch_records = batch_records
         self._choose = choose or partitions_of
+        self._prefix = kafka.topic_prefix
         self._consumer = kafka.client(
             Consumer,
             client_settings(kafka, client_id, self._watch.failed)
@@ -147,7 +150,14 @@ class Subscriber:
             self._following = topics
 
     def _assign(self) -> None:
-        self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._begin.items()])
+        self._consumer.assign([self._at(where, offset) for where, offset in self._begin.items()])
+
+    def _at(self, where: tuple[str, int], offset: int = OFFSET_INVALID, metadata: str = "") -> TopicPartition:
+        topic, partition = where
+        return TopicPartition(self._prefix + topic, partition, offset, metadata=metadata)
+
+    def _where(self, at: TopicPartition) -> tuple[str, int]:
+        return at.topic.removeprefix(self._prefix), at.partition
 
     def _take_following(self) -> None:
         # In the reader's own thread, as with commits.
@@ -174,7 +184,7 @@ class Subscriber:
     def _keep_positions(self) -> None:
         for at in self._consumer.position(self._consumer.assignment()):
             if at.offset >= 0:
-                self._begin[at.topic, at.partition] = at.offset
+                self._begin[self._where(at)] = at.offset
 
     def _begin_anew(self, topic: str, partition: int, offset: int) -> None:
         """The record that comes next is not there: Kafka's data was lost, or is kept for too short a time."""
@@ -184,7 +194,7 @@ class Subscriber:
         self._assign()
 
     def _left_off(self, partitions: list[tuple[str, int]]) -> Offsets:
-        wanted = [TopicPartition(topic, partition) for topic, partition in partitions]
+        wanted = [self._at(where) for where in partitions]
 
         def look() -> list[TopicPartition]:
             found = self._consumer.committed(wanted, timeout=METADATA_TIMEOUT_S)
@@ -195,11 +205,11 @@ class Subscriber:
 
         found = self._patiently(look, f"the offsets of the group {self._group_id}")
         self._see_marks(found)
-        return {(at.topic, at.partition): at.offset if at.offset >= 0 else OFFSET_BEGINNING for at in found}
+        return {self._where(at): at.offset if at.offset >= 0 else OFFSET_BEGINNING for at in found}
 
     def _ends(self, partitions: list[tuple[str, int]]) -> Offsets:
         # The number and not OFFSET_END, which would be looked up later, after the first answer may have come.
-        return {where: self._end(TopicPartition(*where)) for where in partitions}
+        return {where: self._end(self._at(where)) for where in partitions}
 
     def _end(self, here: TopicPartition) -> int:
         def look() -> tuple[int, int]:
@@ -271,9 +281,7 @@ class Subscriber:
                 self._consumer.get_watermark_offsets(assigned[0], timeout=METADATA_TIMEOUT_S)
                 self._watch.worked()
             self.lag = {
-                (at.topic, at.partition): max(
-                    0, self._consumer.get_watermark_offsets(at, cached=True)[1] - at.offset
-                )
+                self._where(at): max(0, self._consumer.get_watermark_offsets(at, cached=True)[1] - at.offset)
                 for at in self._consumer.position(assigned)
                 if at.offset >= 0
             }
@@ -289,15 +297,15 @@ class Subscriber:
             found = self._consumer.committed(self._consumer.assignment(), timeout=METADATA_TIMEOUT_S)
             self._see_marks(found)
             unmarked = {
-                (at.topic, at.partition): at.offset
+                self._where(at): at.offset
                 for at in found
                 if at.error is None and at.offset >= 0 and not self._group.is_ours(str(at.metadata or ""))
             }
             if found and all(
                 at.offset < 0 for at in found
             ):  # None at all: one offset will do for the others to see.
-                first = min(found, key=lambda at: (at.topic, at.partition))
-                unmarked[first.topic, first.partition], _ = self._consumer.get_watermark_offsets(
+                first = min(found, key=self._where)
+                unmarked[self._where(first)], _ = self._consumer.get_watermark_offsets(
                     first, timeout=METADATA_TIMEOUT_S
                 )
         except KafkaException:
@@ -308,7 +316,7 @@ class Subscriber:
     def _see_marks(self, found: list[TopicPartition]) -> None:
         if self._group is None or not self._tells_of_group:
             return
-        news = self._group.see({(at.topic, at.partition): str(at.metadata or "") for at in found})
+        news = self._group.see({self._where(at): str(at.metadata or "") for at in found})
         if news is GroupNews.OF_ANOTHER:
             self._log.warning(
                 "group_of_another", group=self._group_id, mine=self._group.name, others=self._group.others
@@ -319,6 +327,8 @@ class Subscriber:
     def _received(self, record: KafkaRecord) -> Received | None:
         error = record.error()
         topic, partition, offset = record.topic(), record.partition(), record.offset()
+        if topic is not None:
+            topic = topic.removeprefix(self._prefix)
         if error is not None:
             if error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self._begin_anew(str(topic), int(partition or 0), int(offset or 0))
@@ -345,7 +355,7 @@ class Subscriber:
         if not pending:
             return
         mark = self._group.mark if self._group is not None else ""
-        offsets = [TopicPartition(*where, at, metadata=mark) for where, at in pending.items()]
+        offsets = [self._at(where, offset, mark) for where, offset in pending.items()]
         if asynchronous:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         else:
@@ -402,6 +412,7 @@ class Cluster:
         on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._kafka = kafka
+        self._prefix = kafka.topic_prefix
         self._log = log
         self._on_refused = on_refused
         self._refused: str | None = None
@@ -450,12 +461,17 @@ class Cluster:
         except KafkaException as problem:
             refused = f"; it refuses us: {self._refused}" if self._refused is not None else ""
             return {}, f"no answer from the broker ({problem.args[0].str()}){refused}"
-        return {name: TopicNow(len(topic.partitions)) for name, topic in metadata.topics.items()}, None
+        return {
+            name.removeprefix(self._prefix): TopicNow(len(topic.partitions))
+            for name, topic in metadata.topics.items()
+            if name.startswith(self._prefix)
+        }, None
 
     def look(self, names: Iterable[str]) -> "Topics | None":
         """These topics as they are now, without what is not there; None if the broker does not say."""
         topics: Topics = {}
-        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=METADATA_TIMEOUT_S)
+        wanted = TopicCollection([self._prefix + name for name in names])
+        asked = self._admin.describe_topics(wanted, request_timeout=METADATA_TIMEOUT_S)
         for name, answer in asked.items():
             try:
                 topic = answer.result()
@@ -463,13 +479,14 @@ class Cluster:
                 if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     return None
             else:
-                topics[name] = TopicNow(len(topic.partitions), str(topic.topic_id))
+                topics[name.removeprefix(self._prefix)] = TopicNow(len(topic.partitions), str(topic.topic_id))
         return topics
 
     def create(self, names: Iterable[str], partitions: int) -> None:
         """Raises `KafkaUnusable` if the broker refuses."""
         requests = [
-            NewTopic(name, num_partitions=partitions, replication_factor=-1, config=BROKERS_TIME) for name in names
+            NewTopic(self._prefix + name, num_partitions=partitions, replication_factor=-1, config=BROKERS_TIME)
+            for name in names
         ]
         if not requests:
             return
@@ -485,7 +502,7 @@ class Cluster:
 
     def have_stamped(self, names: Iterable[str], stopping: threading.Event) -> None:
         """Have the broker stamp what comes on these topics, if it lets us."""
-        topics = [ConfigResource(ResourceType.TOPIC, str(name)) for name in names]
+        topics = [ConfigResource(ResourceType.TOPIC, self._prefix + name) for name in names]
         try:
             looks = self._admin.describe_configs(topics, request_timeout=METADATA_TIMEOUT_S)
             senders = [topic for topic, look in looks.items() if look.result()[STAMP].value != BROKERS_TIME[STAMP]]
@@ -503,23 +520,19 @@ class Cluster:
         else:
             self._log.info("topics_stamped_by_kafka", topics=sorted(topic.name for topic in senders))
 
-    def begin_at_end(self, group_id: str, names: Iterable[str]) -> None:
-        """Let a group begin after the last records that are there now. Raises `KafkaUnusable`."""
+    def remove(self, group_id: str) -> None:
+        """Remove all topics with our prefix, and this group's offsets. Raises `KafkaUnusable` if some stay."""
+        assert self._prefix, "else these would be everybody's topics"
         found, silence = self._found()
         if silence is not None:
-            raise KafkaUnusable(f"Kafka at {self._kafka}: {silence}")
-        settings = client_settings(self._kafka, "evcharge-setup", lambda error: None)
-        consumer = self._kafka.client(Consumer, settings | {"group.id": group_id, "enable.auto.commit": False})
-        partitions = partitions_of({name: found[name] for name in names if name in found})
-        try:
-            ends = []
-            for topic, partition in partitions:
-                here = TopicPartition(topic, partition)
-                _, here.offset = consumer.get_watermark_offsets(here, timeout=LEADER_TIMEOUT_S)
-                ends.append(here)
-            if ends:
-                consumer.commit(offsets=ends, asynchronous=False)
-        except KafkaException as problem:
-            raise KafkaUnusable(f"the group {group_id} cannot be set up: {problem.args[0].str()}") from None
-        finally:
-            consumer.close()
+            raise KafkaUnusable(silence)
+        names = [self._prefix + name for name in found]
+        asked = self._admin.delete_topics(names, request_timeout=REMOVE_TIMEOUT_S) if names else {}
+        asked |= self._admin.delete_consumer_groups([group_id], request_timeout=REMOVE_TIMEOUT_S)
+        for result in asked.values():
+            try:
+                result.result()
+            except KafkaException as problem:
+                error = problem.args[0]
+                if error.code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND):
+                    raise KafkaUnusable(error.str()) from None

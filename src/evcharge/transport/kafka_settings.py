@@ -52,10 +52,14 @@ _quiet.propagate = False
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
-    """Shown by its address alone: among the settings there may be a password."""
+    """Shown by its address alone: among the settings there may be a password.
+
+    With a `topic_prefix` the broker's topics have longer names than those that the programs speak of.
+    """
 
     address: str
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    topic_prefix: str = ""
 
     def __str__(self) -> str:
         return self.address

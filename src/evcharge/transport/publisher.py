@@ -63,6 +63,7 @@ class Publisher:
         self._log = log
         self._on_fatal = on_fatal
         self._trace = trace
+        self._prefix = kafka.topic_prefix
         self._producer = kafka.client(
             Producer,
             client_settings(kafka, client_id, self._watch.failed)
@@ -108,7 +109,9 @@ class Publisher:
                 on_report(_refusal(error) if error is not None else None)
 
         try:
-            self._producer.produce(topic, value=value, key=key, headers=dict(headers), on_delivery=report)
+            self._producer.produce(
+                self._prefix + topic, value=value, key=key, headers=dict(headers), on_delivery=report
+            )
         except BufferError:
             self._deliveries.not_sent(number)
             return False
@@ -127,7 +130,7 @@ class Publisher:
         if len(self._producer) >= QUEUE_RECORDS // 2:
             return False
         try:
-            self._producer.produce(topic, value, key)
+            self._producer.produce(self._prefix + topic, value, key)
         except (BufferError, KafkaException):
             return False
         if self._trace is not None:
