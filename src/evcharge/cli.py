@@ -77,6 +77,9 @@ VEHICLE_W = {Current.AC: 11_000.0, Current.DC: 120_000.0}
 FILES_OF_A_CHARGE_POINT = 8
 """In a fleet: three ends of connections, the Engine's port, its journal and lock."""
 
+PROGRAMS = {"EV_Central": "central", "EC_CP_M": "monitor", "EV_CP_E": "engine", "EV_Driver": "driver"}
+"""The sub-commands that are programs of their own, too."""
+
 app = typer.Typer(
     name="evcharge",
     help="Runs a network of electric-vehicle charge points.",
@@ -92,16 +95,19 @@ app.add_typer(drivers_app, name="drivers")
 app.add_typer(token_app, name="token")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(f"evcharge {__version__}")
+        typer.echo(f"{context.find_root().info_name} {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def evcharge(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, expose_value=False, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Runs a network of electric-vehicle charge points."""
@@ -1038,13 +1044,33 @@ def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
             _say("  ".join(f"{name}={value}" for name, value in told.items()))
 
 
+def command_line() -> Any:
+    """All commands: flags are shown as flags, `-h` is help, and each of the programs tells its version."""
+    root: Any = get_command(app)
+    (version,) = (option for option in root.params if option.name == "version")
+    for name in PROGRAMS.values():
+        root.commands[name].params.append(version)
+    _dress(root)
+    return root
+
+
+def _dress(command: Any) -> None:
+    command.context_settings["help_option_names"] = ["-h", "--help"]
+    context = command.context_class(command, **command.context_settings)
+    for option in command.get_params(context):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""  # or Typer says that it wants a `<bool>`
+    for below in getattr(command, "commands", {}).values():
+        _dress(below)
+
+
 def _main(program: str, name: str | None = None) -> None:
     """Run the command line, or the one sub-command of that name under a name of its own.
 
     An error that we foresaw is one sentence on stderr, and an exit code.
     """
     open_standard_streams()
-    command: Any = get_command(app)
+    command = command_line()
     try:
         (command if name is None else command.commands[name])(sys.argv[1:], prog_name=program)
     except EvchargeError as error:
@@ -1057,16 +1083,16 @@ def main() -> None:
 
 
 def ev_central() -> None:
-    _main("EV_Central", "central")
+    _main("EV_Central", PROGRAMS["EV_Central"])
 
 
 def ec_cp_m() -> None:
-    _main("EC_CP_M", "monitor")
+    _main("EC_CP_M", PROGRAMS["EC_CP_M"])
 
 
 def ev_cp_e() -> None:
-    _main("EV_CP_E", "engine")
+    _main("EV_CP_E", PROGRAMS["EV_CP_E"])
 
 
 def ev_driver() -> None:
-    _main("EV_Driver", "driver")
+    _main("EV_Driver", PROGRAMS["EV_Driver"])

@@ -1,8 +1,9 @@
 """DriverCLI: every command, through stdin and stdout against the running system."""
 
 import re
+import signal
 
-from harness import World
+from harness import World, eventually
 from test_monitor_console import answer
 
 SLOW = ("--time-scale", "20", "--soc", "50")
@@ -74,6 +75,27 @@ def test_whatever_is_typed_is_answered(world: World) -> None:
     assert ana.process.stdin is not None
     ana.process.stdin.close()
     assert ana.wait() == 0
+
+
+def test_within_five_seconds_it_says_that_central_is_away(world: World) -> None:
+    central = world.central()
+    ana = world.driver("ana")
+    assert answer(ana, "status") == "ana has no charge running"
+    central.signal(signal.SIGSTOP)
+    eventually(lambda: "central_does_not_answer" in ana.log, "it says that Central is away", 5)
+    central.signal(signal.SIGCONT)
+    assert answer(ana, "status") == "ana has no charge running"
+
+
+def test_a_single_command_says_so_while_it_waits(world: World) -> None:
+    central = world.central()
+    central.signal(signal.SIGSTOP)
+    ana = world.driver("ana", "list")
+    eventually(lambda: "central_does_not_answer" in ana.log, "it says that Central does not answer")
+    assert ana.process.poll() is None
+    central.signal(signal.SIGCONT)
+    assert ana.wait() == 0
+    assert ana.output == "no charge point is free now\n"
 
 
 def test_without_central_each_command_says_so(world: World) -> None:

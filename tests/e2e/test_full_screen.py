@@ -152,6 +152,20 @@ def test_a_terminal_that_is_not_read_does_not_hold_the_program_up(opened: Open, 
     assert terminal.process.wait(30) == 143
 
 
+def test_a_driver_sees_that_central_is_away_and_that_it_is_back(world: World, opened: Open) -> None:
+    central = world.central()
+    world.charge_point("CP001", central)
+    terminal = opened("driver", "ana", "--kafka", world.kafka)
+    terminal.saw("1 of 1 free")
+    central.signal(signal.SIGSTOP)
+    eventually(lambda: "! Central does not answer" in terminal.text, "it says that Central is away", 5)
+    central.signal(signal.SIGCONT)
+    terminal.type("list\r")
+    terminal.saw("charge point  location  state   free  price/kWh  up to")
+    terminal.type("\x04")
+    assert terminal.wait() == 0
+
+
 def test_a_driver_charges_in_a_terminal(world: World, opened: Open) -> None:
     central = world.central()
     world.charge_point("CP001", central, "--location", "Harbour, bay 1", engine=("--time-scale", "600"))

@@ -180,9 +180,38 @@ def test_without_a_command_there_is_help(run: Run, arguments: tuple[str, ...]) -
     assert "--help" in shown.out + shown.err
 
 
-def test_the_version(run: Run) -> None:
-    shown = run("--version")
-    assert (shown.code, shown.out) == (0, f"evcharge {__version__}\n")
+PROGRAMS = {
+    "evcharge": cli.main,
+    "EV_Central": cli.ev_central,
+    "EC_CP_M": cli.ec_cp_m,
+    "EV_CP_E": cli.ev_cp_e,
+    "EV_Driver": cli.ev_driver,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_tells_its_version(run: Run, name: str) -> None:
+    shown = run("--version", program=PROGRAMS[name])
+    assert (shown.code, shown.out) == (0, f"{name} {__version__}\n")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_helps_with_a_single_letter(run: Run, name: str) -> None:
+    shown = run("-h", program=PROGRAMS[name])
+    assert shown.code == 0
+    assert f"Usage: {name} " in shown.out
+    assert "--version" in shown.out
+
+
+@pytest.mark.parametrize("words", [(), ("cp",), ("drivers",), ("token",), *COMMANDS], ids=" ".join)
+def test_every_command_has_a_short_help_and_shows_flags_as_flags(run: Run, words: tuple[str, ...]) -> None:
+    short, long = run(*words, "-h"), run(*words, "--help")
+    assert (short.code, short.out) == (0, long.out)
+    assert not re.search("bool", short.out, re.I), "a flag takes no value"
+    if words in COMMANDS:
+        for option in options_of(words):
+            assert option.opts[0] in short.out
+            assert option.envvar is None or f"[env var: {option.envvar}]" in short.out
 
 
 @pytest.mark.parametrize(

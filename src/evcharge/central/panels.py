@@ -14,7 +14,9 @@ from evcharge.domain.status import Status
 from evcharge.protocol.operators import ChargePointNow, Health, RevenueRow
 
 # What needs somebody first, then what earns, then what waits.
-ORDER = {status: place for place, status in enumerate(("FAULTY", "CHARGING", "ACTIVE", "DISCONNECTED"))}
+STATES = (Status.FAULTY, Status.DISCONNECTED, Status.CHARGING, Status.ACTIVE)
+NEED_SOMEBODY = STATES[:2]
+ORDER = {status: place for place, status in enumerate(STATES)}
 WIDE = 100
 FRAME_ROWS = 2
 FIGURE_ROWS = 2
@@ -36,7 +38,7 @@ class NetworkView:
     def chosen(self) -> list[ChargePointNow]:
         """Those to show, those that need somebody first."""
         found = [cp for cp in self.charge_points if matches(cp, self.only)]
-        return sorted(found, key=lambda cp: (ORDER[cp.status], cp.cp_id))
+        return sorted(found, key=lambda cp: (not _is_there(cp), ORDER[cp.status], cp.cp_id))
 
 
 def matches(cp: ChargePointNow, only: str) -> bool:
@@ -44,8 +46,13 @@ def matches(cp: ChargePointNow, only: str) -> bool:
     return not only or cp.status == only.upper() or cp.cp_id.startswith(only)
 
 
+def _is_there(cp: ChargePointNow) -> bool:
+    """One that has never registered may not have been built yet, and needs nobody."""
+    return cp.connected or cp.own_price_per_kwh is not None or cp.price_per_kwh is not None
+
+
 def draw(view: NetworkView, width: int, height: int) -> RenderableType:
-    figures = [_states(view), _money(view)]
+    figures = [_states(view), _health_and_money(view)]
     room = max(1, height - FIGURE_ROWS - FRAME_ROWS - HEAD_ROWS)
     chosen = view.chosen()
     title = "charge points" if not view.only else f"charge points: {view.only}"
@@ -58,40 +65,54 @@ def draw(view: NetworkView, width: int, height: int) -> RenderableType:
 
 
 def _states(view: NetworkView) -> Text:
-    count = Counter(cp.status for cp in view.charge_points)
+    count = Counter(cp.status for cp in view.charge_points if _is_there(cp))
     out = sum(cp.out_of_service for cp in view.charge_points)
     parts: list[str | tuple[str, str]] = [counted(len(view.charge_points), "charge point")]
-    for status in (Status.ACTIVE, Status.CHARGING, Status.FAULTY, Status.DISCONNECTED):
-        style = STATUS_STYLES[status] if count[status] else "dim"
-        parts += ["  ", (f"{count[status]} {status}", style)]
+    for status in STATES:
+        mark = "! " if count[status] and status in NEED_SOMEBODY else ""
+        parts += ["  ", (f"{mark}{count[status]} {status}", STATUS_STYLES[status] if count[status] else "dim")]
+    new = sum(not _is_there(cp) for cp in view.charge_points)
+    if new:
+        parts += ["  ", (f"{new} new", "dim")]
     if out:
         parts += ["  ", (f"{out} out", "yellow")]
     return line(*parts)
 
 
-def _money(view: NetworkView) -> Text:
+def _health_and_money(view: NetworkView) -> Text:
+    """What does not fit is cut at the end, and money can wait."""
     sessions = [cp.session for cp in view.charge_points if cp.session is not None]
     power_w = sum(session.power_w for session in sessions)
-    parts: list[str | tuple[str, str]] = [
-        f"{counted(len(sessions), 'session')}, {kw(power_w)} kW",
-        ("   today ", "dim"),
-    ]
     money = ", ".join(f"{row.cost} {row.currency}" for row in view.today)
     energy_wh = sum(row.energy_wh for row in view.today)
-    parts.append(f"{kwh(energy_wh)} kWh {money}".rstrip())
+    return line(
+        *_health(view),
+        f"{counted(len(sessions), 'session')}, {kw(power_w)} kW",
+        ("   today ", "dim"),
+        f"{kwh(energy_wh)} kWh {money}".rstrip(),
+    )
+
+
+def _health(view: NetworkView) -> list[str | tuple[str, str]]:
     if view.problem is not None:
-        parts += ["   ", (view.problem, "bold red")]
-    elif view.health is not None:
-        for name, state in (("Kafka", view.health.kafka), ("database", view.health.database)):
-            parts += [(f"   {name} ", "dim"), (state, "green" if state == "ok" else "bold red")]
-    return line(*parts)
+        return [(f"! {view.problem}", "bold red"), "   "]
+    if view.health is None:
+        return []
+    named = [("Kafka", view.health.kafka), ("database", view.health.database)]
+    if view.health.status != "ok" and all(state == "ok" for _, state in named):
+        named = [("Central", view.health.status)]
+    parts: list[str | tuple[str, str]] = []
+    for name, state in sorted(named, key=lambda named: named[1] == "ok"):
+        parts += [(f"{name} ", "dim"), (state, "green")] if state == "ok" else [(f"! {name} {state}", "bold red")]
+        parts.append("   ")
+    return parts
 
 
 def _table(view: NetworkView, charge_points: list[ChargePointNow], width: int) -> Table:
     wide = width >= WIDE
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("id", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("state", no_wrap=True, min_width=12)
+    table.add_column("state", no_wrap=True, min_width=14)
     if wide:
         table.add_column("location", no_wrap=True, overflow="ellipsis", ratio=2)
         table.add_column("price", no_wrap=True, justify="right")
@@ -117,7 +138,9 @@ def _table(view: NetworkView, charge_points: list[ChargePointNow], width: int) -
 
 
 def _state(cp: ChargePointNow) -> Text:
-    text = Text(cp.status, STATUS_STYLES[cp.status])
+    if cp.status in NEED_SOMEBODY and _is_there(cp) and not cp.out_of_service:
+        return Text(f"! {cp.status}", STATUS_STYLES[cp.status])
+    text = Text(cp.status, STATUS_STYLES[cp.status] if _is_there(cp) else "dim")
     if cp.out_of_service:
         text = Text.assemble((cp.status, "dim"), (" out", "yellow"))
     return text

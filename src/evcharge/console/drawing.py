@@ -18,7 +18,7 @@ STATUS_STYLES = {
     Status.ACTIVE: "green",
     Status.CHARGING: "bold cyan",
     Status.FAULTY: "bold red",
-    Status.DISCONNECTED: "dim",
+    Status.DISCONNECTED: "bold yellow",
 }
 
 Sample = tuple[float, float]

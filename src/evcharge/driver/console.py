@@ -24,6 +24,8 @@ from evcharge.protocol.messages import (
 )
 
 LOOK_EVERY_S = 5.0
+ASK_EVERY_S = 2.0
+"""So that it is seen within 5 s that Central is away."""
 MOST_POINTS = 200
 PAST_SHOWN = 50
 MOST_HISTORY = 10_000
@@ -70,7 +72,7 @@ class DriverCLI:
         if is_full_screen():
             works.append(self._look())
         tasks = [asyncio.ensure_future(work) for work in works]
-        greeting = asyncio.ensure_future(self._greet())
+        greeting = asyncio.ensure_future(self._keep_asking())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,6 +125,15 @@ class DriverCLI:
             self._events.tell(f"error: {problem}")
         self._greeted = True
 
+    async def _keep_asking(self) -> None:
+        await self._greet()
+        while True:
+            await asyncio.sleep(ASK_EVERY_S)
+            with suppress(
+                EvchargeError
+            ):  # The silence is told by the driver's link, all else is for who asks for it.
+                await self._driver.status()
+
     async def _look(self) -> None:
         """For the screen: where one can charge now, and what was before."""
         while True:
@@ -145,7 +156,7 @@ class DriverCLI:
         return DriverView(
             charge_points=self._points,
             seen_at=self._seen_at,
-            trouble=self._trouble,
+            trouble=self._driver.silence or self._trouble,
             began=self._began,
             running=self._running,
             receipt=self._receipt or next(iter(self._past), None),

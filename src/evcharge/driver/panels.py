@@ -46,6 +46,12 @@ class DriverView:
 
 
 def draw(view: DriverView, width: int, height: int) -> RenderableType:
+    if view.trouble is None or view.seen_at is None:
+        return _draw(view, width, height)
+    return stacked([line((f"! {view.trouble}", "bold red")), _draw(view, width, height - 1)])
+
+
+def _draw(view: DriverView, width: int, height: int) -> RenderableType:
     if width < NARROW or height < BOXED_HEIGHT:
         mine = _charge(view, width)
         return stacked([*mine, _charge_points(view, width, max(1, height - len(mine)))])
@@ -107,10 +113,8 @@ def _title(view: DriverView) -> str:
 
 
 def _charge_points(view: DriverView, width: int, rows: int) -> RenderableType:
-    if view.trouble is not None and not view.charge_points:
-        return Text(view.trouble, "yellow")
     if view.seen_at is None:
-        return Text("asking …", "dim")
+        return Text("asking …", "dim") if view.trouble is None else Text(f"! {view.trouble}", "bold red")
     if not view.charge_points:
         return Text("there is no charge point", "dim")
     shown = sorted(view.charge_points, key=lambda cp: not cp.available)

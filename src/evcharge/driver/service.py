@@ -1,6 +1,7 @@
 """The program Driver: asks Central through Kafka; hears answers, updates and receipts on `driver_responses`."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,8 @@ from evcharge.transport.publisher import Publisher, Refusal
 from evcharge.transport.trace import Trace
 
 REPEAT_S = 5.0
+SILENCE_S = 2.5
+"""Without a word from Central while it owes us one: then we say so, and go on asking."""
 QUIET_S = 15.0
 PROBE_S = 2.0
 LOOK_AT_TOPICS_EVERY_S = 10.0
@@ -106,6 +109,9 @@ class DriverLink:
         self._asked: dict[UUID, asyncio.Future[Reply]] = {}
         self._listeners: dict[str, Callable[[Message | KafkaRefuses], None]] = {}
         self._broken: str | None = None
+        self._heard_s = -math.inf
+        self.silence: str | None = None
+        """What to tell of a Central that owes an answer, and says nothing."""
         self._refused: str | None = None
 
     @asynccontextmanager
@@ -187,7 +193,13 @@ class DriverLink:
         with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             self._loop.call_soon_threadsafe(partial(function, *args, **kwargs))
 
+    def _look_for_silence(self, since_s: float) -> None:
+        if self._heard_s < since_s and self.silence is None:
+            self.silence = f"Central does not answer; trying for {self._timeout_s:g} s"
+            self._log.warning("central_does_not_answer", silent_s=SILENCE_S, trying_for_s=self._timeout_s)
+
     def _hear(self, batch: list[Received]) -> None:
+        self._heard_s, self.silence = self._loop.time(), None
         for record in batch:
             try:
                 message = messages.decode(record.value)
@@ -223,6 +235,7 @@ class DriverLink:
         def reported(refusal: Refusal | None) -> None:
             self._call(self._take_report, asked, refusal)
 
+        silence = self._loop.call_later(SILENCE_S, self._look_for_silence, self._loop.time())
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
@@ -234,6 +247,7 @@ class DriverLink:
             reason = self._broken or self._refused or "is Central running?"
             raise NoAnswer(f"no answer from Central within {self._timeout_s:g} s; {reason}") from None
         finally:
+            silence.cancel()
             del self._asked[request.message_id]
         answer = asked.result()
         if isinstance(answer, ErrorResponse):
@@ -252,6 +266,11 @@ class Driver:
         self._key = key
         self._heard: asyncio.Queue[Message | KafkaRefuses] = asyncio.Queue()
         link.listen(driver_id, self._heard.put_nowait)
+
+    @property
+    def silence(self) -> str | None:
+        """What to tell of a Central that owes an answer, and says nothing."""
+        return self._link.silence
 
     async def _ask(self, topic: Topic, record_key: str, request: Message, answer_type: type[R]) -> R:
         return await self._link.ask(topic, record_key, request, answer_type, self._key)

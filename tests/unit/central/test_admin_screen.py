@@ -12,6 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from snapshots import SIZES, compare, shown, utc
 
 from evcharge.central.board import Board
@@ -26,7 +27,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.session import SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import UnknownDriver
-from evcharge.protocol.operators import Changes, ChargePointNow, OpenSession
+from evcharge.protocol.operators import Changes, ChargePointNow, OpenSession, RevenueRow
 from evcharge.storage.books import Books
 from evcharge.storage.database import open_database
 from evcharge.storage.registry import Registry
@@ -133,8 +134,35 @@ def test_what_has_changed_is_shown_and_what_was_removed_is_not(cli: AdminCLI) ->
 
 def test_those_that_need_somebody_come_first() -> None:
     view = NetworkView(now=NOON, charge_points=NETWORK.charge_points)
-    assert [cp.cp_id for cp in view.chosen()][:4] == ["CP006", "CP003", "CP005", "CP001"]
-    assert view.chosen()[-1].cp_id == "CP009"
+    assert [cp.cp_id for cp in view.chosen()][:4] == ["CP006", "CP009", "CP003", "CP005"]
+
+
+def test_one_that_never_registered_needs_nobody_and_comes_last() -> None:
+    new = replace(a_charge_point(1, Status.DISCONNECTED), price_per_kwh=None)
+    view = NetworkView(now=NOON, charge_points=[new, *NETWORK.charge_points[1:]])
+    assert view.chosen()[-1].cp_id == "CP001"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+def test_health_comes_first_and_is_never_cut_for_money(cli: AdminCLI, size: tuple[int, int]) -> None:
+    cli.see(NETWORK)
+    asyncio.run(cli.look_at_totals())
+    cli._today = [
+        RevenueRow(of="", sessions=12345, energy_wh=123_456_789, cost=Decimal("99999.99"), currency="EUR")
+    ]
+    second = shown(cli.front, size).splitlines()[2]
+    assert second.startswith("! database unusable   Kafka ok   2 sessions, 22.0 kW")
+    assert second.endswith("…")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+def test_what_needs_somebody_is_marked_without_colours_too(cli: AdminCLI, size: tuple[int, int]) -> None:
+    cli.see(NETWORK)
+    text = shown(cli.front, size)
+    assert "12 charge points  ! 1 FAULTY  ! 1 DISCONNECTED" in text
+    first, second = [row for row in text.splitlines() if row.startswith("│ CP")][:2]
+    assert "! FAULTY" in first
+    assert "! DISCONNECTED" in second
 
 
 @pytest.mark.parametrize(("only", "count"), [("", 12), ("charging", 2), ("CP01", 3), ("x", 0)])

@@ -131,6 +131,7 @@ class Driver:
     """One whose Central answers at once, with what a test says."""
 
     driver_id = "ana"
+    silence: str | None = None
 
     def __init__(self) -> None:
         self.points = POINTS
