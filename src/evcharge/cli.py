@@ -369,9 +369,9 @@ def monitor(
         str,
         options.option(
             "--key",
-            "The key that `evcharge cp add` printed.",
+            "The key that `evcharge cp add` printed; better in EVCHARGE_KEY, where no list of processes shows it.",
             show_default=False,
-            parser=options.parse_text,
+            parser=options.parse_secret,
             metavar="KEY",
         ),
     ] = "",
@@ -550,7 +550,7 @@ def admin(
             "The token that `evcharge token add` printed; better in EVCHARGE_TOKEN, where no list of processes"
             " shows it.",
             show_default=False,
-            parser=options.parse_text,
+            parser=options.parse_secret,
             metavar="TOKEN",
         ),
     ] = "",
@@ -700,7 +700,7 @@ def driver(
             "The key that `evcharge drivers add` printed; better in EVCHARGE_KEY, where no list of processes"
             " shows it.",
             show_default=False,
-            parser=options.parse_text,
+            parser=options.parse_secret,
             metavar="KEY",
         ),
     ] = "",

@@ -33,7 +33,7 @@ class FleetConfig:
     time_scale: float
     powers_w: Mapping[str, int] = field(default_factory=dict)
     """Of the charge points that have another `max_power_w`."""
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
     backoff: Backoff = field(default_factory=Backoff)
     reading_interval_s: float = 1.0
     heartbeat_interval_s: float = 30.0

@@ -86,6 +86,16 @@ def parse_text(text: str) -> str:
     return text
 
 
+def parse_secret(text: str) -> str:
+    """A key or a token. What is wrong with it is told without it."""
+    if re.fullmatch("[!-~]{0,500}", text) is None:
+        raise typer.BadParameter(
+            "no key looks like this: it has a space, a line end or another character that none has; if it came"
+            " from a file, take these off (`tr -d '\\r\\n '`). It is not shown here"
+        )
+    return text
+
+
 def _parse_level(text: str) -> str:
     if text not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter(f"expected debug, info, warning or error, not {text!a}")

@@ -631,3 +631,43 @@ def test_a_line_of_keys_that_makes_no_sense_is_not_quoted(tmp_path: Path) -> Non
         with pytest.raises(UsageError) as refused:
             cli._read_keys(keys)
         assert str(refused.value) == f"{keys}, line 2: expected 'CP_ID KEY'"
+
+
+SECRET_OPTIONS = [(path, flag) for path, flag in ALL_OPTIONS if flag in ("--key", "--token")]
+
+
+def test_these_are_the_options_that_have_secrets() -> None:
+    assert [" ".join([*path, flag]) for path, flag in SECRET_OPTIONS] == [
+        "monitor --key",
+        "admin --token",
+        "driver --key",
+    ]
+
+
+@pytest.mark.parametrize("secret", ["s3cret\r", "s3cret\r\n", "s3cret ", " s3cret", "s3\u20accret", "s3c" * 200])
+@pytest.mark.parametrize(("path", "flag"), SECRET_OPTIONS, ids=[path[-1] for path, _ in SECRET_OPTIONS])
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_secret_that_cannot_be_one_is_refused_without_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], flag: str, secret: str, by_variable: bool
+) -> None:
+    if by_variable:
+        monkeypatch.setenv(f"EVCHARGE_{flag[2:].upper()}", secret)
+    done = run(*path, *required(path), *(() if by_variable else (flag, secret)))
+    assert done.code == 2
+    assert "no key looks like this" in done.said
+    assert "s3" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("admin", "--url", "http://maria:s3cret@localhost:1", "totals"),
+        ("admin", "--tokens=s3cret", "totals"),
+        ("driver", "ana", "list", "--token=s3cret"),
+        ("monitor", "CP001", "--engine", "localhost:1", "--kee=s3cret"),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_quoted(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, *(("--token", "right") if arguments[1] == "--url" else ()))
+    assert done.code == 2
+    assert "s3cret" not in done.out + done.err

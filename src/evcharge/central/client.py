@@ -68,10 +68,14 @@ class DeskClient:
         """`tls` says whom to trust at an https address; without it, whom this machine trusts."""
         headers = {"Authorization": f"Bearer {token}"}
         trusted = tls or (ssl.create_default_context() if url.startswith("https:") else True)
+        if "@" in url.partition("//")[2].partition("/")[0]:
+            raise UsageError("--url takes no user and no password: the token says who asks")
         try:
             self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, verify=trusted)
-        except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as problem:
-            raise UsageError(f"{url!a} with this token cannot be asked: {problem}") from None
+        except UnicodeEncodeError:
+            raise UsageError("the token has characters that no token has; it is not shown here") from None
+        except (httpx.InvalidURL, ValueError) as problem:
+            raise UsageError(f"{url!a} cannot be asked: {problem}") from None
         self.url = url
 
     async def __aenter__(self) -> Self:

@@ -26,7 +26,7 @@ from evcharge.children import first_of
 from evcharge.console.drawing import kw, kwh
 from evcharge.console.events import EventLog
 from evcharge.console.front import Front, is_full_screen, run_front
-from evcharge.console.shell import Command, Commands, energy_wh_of, no_more, whole_number
+from evcharge.console.shell import Command, Commands, ShownOnce, energy_wh_of, no_more, whole_number
 from evcharge.console.tables import table
 from evcharge.domain.instant import Instant
 from evcharge.domain.status import Status
@@ -50,6 +50,7 @@ from evcharge.zones import zone_called
 
 TOTALS_EVERY_S = 5.0
 AGAIN_S = 2.0
+SHOWN_BEFORE = "(it was shown)"
 
 
 class AdminCLI:
@@ -443,9 +444,11 @@ class AdminCLI:
         kind, name = kind_and_id(words, "add")
         if kind == "driver":
             added = await self._desk.add_driver(name)
-            return f"added: driver {name}; its key, which cannot be shown again: {added.key}"
+            told = f"added: driver {name}; its key, which cannot be shown again: "
+            return ShownOnce(told + added.key, told + SHOWN_BEFORE)
         key = await self._desk.add_charge_point(name)
-        return f"added: charge point {name}; its key, which is not stored and cannot be shown again: {key.key}"
+        told = f"added: charge point {name}; its key, which is not stored and cannot be shown again: "
+        return ShownOnce(told + key.key, told + SHOWN_BEFORE)
 
     async def _remove(self, words: list[str]) -> str:
         kind, name = kind_and_id(words, "remove")

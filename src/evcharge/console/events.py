@@ -33,14 +33,26 @@ class EventLog:
 
     def tell(self, text: str) -> None:
         """Add an event; it may have several lines."""
+        self.add(text)
+
+    def add(self, text: str) -> int:
+        """The same, for who may want to `retell` it; its number, 0 if there is no text."""
         text = printable(text.rstrip("\n"))
         if not text:
-            return
+            return 0
         with self._lock:
-            self._events.append(Event(next(self._numbers), self._now(), text))
+            number = next(self._numbers)
+            self._events.append(Event(number, self._now(), text))
             listener = self._listener
         if listener is not None:
             listener(text)
+        return number
+
+    def retell(self, number: int, text: str) -> None:
+        """Have the event of that number say something else, if it is still kept."""
+        with self._lock:
+            told = [event._replace(text=text) if event.number == number else event for event in self._events]
+            self._events = deque(told, maxlen=self._events.maxlen)
 
     def write(self, text: str) -> int:
         self.tell(text)

@@ -22,12 +22,14 @@ from textual.widgets import Static
 from evcharge.console.command_line import CommandLine, Said
 from evcharge.console.events import Event
 from evcharge.console.front import Front, say
-from evcharge.console.shell import is_quit
+from evcharge.console.shell import ShownOnce, is_quit
 from evcharge.console.terminal import Terminal
 from evcharge.errors import EvchargeError
 from evcharge.protocol.plain_text import one_line
 
 REDRAW_S = 0.25
+SECRET_SHOWN_S = 60.0
+"""Long enough to copy it."""
 SMALL_HEIGHT = 14
 SMALL_WIDTH = 50
 MOST_EVENT_LINES = 8
@@ -95,6 +97,8 @@ class ConsoleScreen(App[bool]):
         self._hint = Static(id="hint")
         self._told_before = 0
         self._looking_back: LookingBack | None = None
+        self._secrets: dict[int, str] = {}
+        """What to show in the place of an event that a secret is in."""
 
     def compose(self) -> ComposeResult:
         yield Static(Text(self._front.title), id="title")
@@ -190,6 +194,7 @@ class ConsoleScreen(App[bool]):
         if is_quit(said.line):
             self.exit(True)
             return
+        self._hide_secrets()
         self._look_ahead()
         self._front.events.tell(f"> {said.line}")
         task = asyncio.get_running_loop().create_task(self._answer(said.line))
@@ -197,7 +202,21 @@ class ConsoleScreen(App[bool]):
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, line: str) -> None:
-        self._front.events.tell(await self._front.commands.answer(line))
+        answer = await self._front.commands.answer(line)
+        number = self._front.events.add(answer)
+        if isinstance(answer, ShownOnce):
+            self._secrets[number] = answer.kept
+            self.set_timer(SECRET_SHOWN_S, self._hide_secrets)
+        self.redraw()
+
+    def _hide_secrets(self) -> None:
+        """Of those that have been on the screen for a while, or are followed by another command."""
+        if not self._secrets:
+            return
+        for number, kept in self._secrets.items():
+            self._front.events.retell(number, kept)
+        self._secrets.clear()
+        self._look_ahead()
         self.redraw()
 
     def on_unmount(self) -> None:

@@ -13,6 +13,17 @@ MAX_DIGITS = 18
 QUIT = ("quit", "exit")
 
 
+class ShownOnce(str):
+    """An answer with a secret in it: a console that keeps what it has shown soon keeps `kept` in its place."""
+
+    kept: str
+
+    def __new__(cls, text: str, kept: str) -> "ShownOnce":
+        answer = super().__new__(cls, text)
+        answer.kept = kept
+        return answer
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """`usage` names the arguments; `run` takes them and returns what to answer.

@@ -1,13 +1,13 @@
 """What a Monitor is told at its start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorConfig:
     cp_id: str
-    key: str
+    key: str = field(repr=False)
     location: str
     price_per_kwh: Decimal
     currency: str

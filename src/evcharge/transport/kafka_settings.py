@@ -40,6 +40,9 @@ OURS = frozenset(
 )
 """What our promises rest on."""
 
+SHORTEST_SECRET = 4
+"""Less would blot out parts of words."""
+
 NAME = re.compile("[a-z0-9._]+")
 
 C = TypeVar("C")
@@ -69,7 +72,15 @@ class KafkaAccess:
         try:
             return kind({**ours, **self.settings})
         except KafkaException as problem:
-            raise UsageError(f"--kafka-config does not work: {problem.args[0].str().strip()}") from None
+            raise UsageError(f"--kafka-config does not work: {self._unquoted(problem)}") from None
+
+    def _unquoted(self, problem: KafkaException) -> str:
+        """What the library says, without the values of the file, which it may quote."""
+        said = str(problem.args[0].str()).strip()
+        for value in sorted(self.settings.values(), key=len, reverse=True):
+            if len(value) >= SHORTEST_SECRET:
+                said = said.replace(value, "…")
+        return said
 
 
 def client_settings(kafka: KafkaAccess, client_id: str, error_cb: Callable[[KafkaError], None]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -11,10 +12,16 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from evcharge.errors import EnvironmentFault
+from evcharge.private_files import private
 from evcharge.protocol.plain_text import printable_json
 from evcharge.throttle import Throttle
 
-SECRET_FIELDS = ("key",)
+SECRET = re.compile("key|passw|pwd|secret|token|authorization|bearer|credential|cookie", re.IGNORECASE)
+"""What a field is called, or a line of HTTP begins with, that has a secret in it."""
+SECRET_IN_TEXT = re.compile(rf'bearer\s|"[^"]*({SECRET.pattern})[^"]*"\s*:', re.IGNORECASE)
+"""In a text that is a value itself: more than the mere word."""
+ESCAPE = "\\u"
+HIDDEN = "***"
 
 
 class Trace:
@@ -22,7 +29,7 @@ class Trace:
 
     def __init__(self, path: Path, log: FilteringBoundLogger) -> None:
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = open(path, "ab", buffering=0, opener=private)  # noqa: SIM115  # until the program ends
         except OSError as problem:
             raise EnvironmentFault(f"the trace {path} cannot be written: {problem.strerror}") from None
         self._log = log
@@ -65,13 +72,24 @@ class Trace:
 def _shown(data: bytes) -> object:
     """The message as an object, its secrets masked; as text when it is no JSON."""
     try:
-        message = msgspec.json.decode(data)
+        return _masked(msgspec.json.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if any(f'"{name}"'.encode() in data for name in SECRET_FIELDS):
-            return f"({len(data)} bytes that are no JSON and may hold a key)"
-        return data.decode(errors="backslashreplace")
-    if isinstance(message, dict):
-        for name in SECRET_FIELDS:
-            if message.get(name):
-                message[name] = "***"
-    return message
+        text = data.decode(errors="backslashreplace")
+        if SECRET.search(text) or ESCAPE in text:  # which may spell a letter of such a name
+            return f"({len(data)} bytes that are no message and may hold a key)"
+        return text
+
+
+def _masked(value: object) -> object:
+    match value:
+        case dict():
+            return {name: _hidden(of) if SECRET.search(name) else _masked(of) for name, of in value.items()}
+        case list():
+            return [_masked(item) for item in value]
+        case str() if SECRET_IN_TEXT.search(value):
+            return HIDDEN
+    return value
+
+
+def _hidden(value: object) -> object:
+    return HIDDEN if value not in (None, "") else value

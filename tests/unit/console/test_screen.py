@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from evcharge.console.command_line import CommandLine
 from evcharge.console.events import EventLog
 from evcharge.console.front import Front
 from evcharge.console.screen import HINT, ConsoleScreen, Drawn
-from evcharge.console.shell import Command, Commands
+from evcharge.console.shell import Command, Commands, ShownOnce
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SIZE = (80, 24)
@@ -55,9 +55,10 @@ def front(
     panels: Callable[[int, int], RenderableType] = a_panel,
     ends_with_stdin: bool = False,
     prompt: str = "> ",
+    commands: Mapping[str, Command] = COMMANDS,
 ) -> Front:
     return Front(
-        "a test", Commands(COMMANDS, "leave"), panels, EventLog(now=lambda: NOON), ends_with_stdin, prompt
+        "a test", Commands(commands, "leave"), panels, EventLog(now=lambda: NOON), ends_with_stdin, prompt
     )
 
 
@@ -103,6 +104,48 @@ def test_an_answer_of_several_lines_and_a_long_one_are_shown_whole() -> None:
         "12:00:00  " + "word " * 13 + "word",
         "          " + "word " * 13 + "word",
     ]
+
+
+async def said(screen: ConsoleScreen, pilot: Pilot[bool], line: str) -> None:
+    await typed(pilot, line)
+    await pilot.press("enter")
+    await settled(screen, pilot)
+
+
+async def add_key(words: list[str]) -> str:
+    return ShownOnce("the key: s3cret", "the key: (it was shown)")
+
+
+def test_a_secret_is_on_the_screen_until_the_next_command_and_then_nowhere() -> None:
+    tested = front(commands={"add": Command("", "add a key", add_key), **COMMANDS})
+    seen: list[str] = []
+
+    async def play(screen: ConsoleScreen, pilot: Pilot[bool]) -> None:
+        await said(screen, pilot, "add")
+        seen.append(text_of(screen))
+        await pilot.press("pageup")
+        await said(screen, pilot, "charge CP001")
+        await pilot.press("pageup")
+        seen.append(text_of(screen))
+
+    played(tested, SIZE, play)
+    assert "the key: s3cret" in seen[0]
+    assert "s3cret" not in seen[1]
+    assert "the key: (it was shown)" in seen[1]
+    assert "s3cret" not in str(tested.events.last())
+
+
+def test_a_secret_does_not_stay_on_a_screen_that_nobody_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evcharge.console.screen.SECRET_SHOWN_S", 0.01)
+    tested = front(commands={"add": Command("", "add a key", add_key)})
+
+    async def play(screen: ConsoleScreen, pilot: Pilot[bool]) -> None:
+        await said(screen, pilot, "add")
+        async with asyncio.timeout(10):
+            while "s3cret" in text_of(screen):
+                await pilot.pause(0.01)
+
+    assert "the key: (it was shown)" in played(tested, SIZE, play)
 
 
 def test_what_the_program_prints_is_an_event() -> None:

@@ -42,6 +42,12 @@ def test_the_settings_reach_the_client_and_win_over_our_wishes(path: Path) -> No
     assert taken == [{"linger.ms": "7", "acks": "all"}]
 
 
+@pytest.mark.parametrize("name", ["security.protocol", "sasl.mechanism", "linger.ms"])
+def test_what_the_library_does_not_take_is_not_quoted(path: Path, name: str) -> None:
+    why = refused(path, f"security.protocol=SASL_PLAINTEXT\n{name}={SECRET}\n")
+    assert why.startswith("--kafka-config does not work: ")
+
+
 def test_an_access_is_shown_without_its_settings() -> None:
     access = KafkaAccess("localhost:1", {"sasl.password": SECRET})
     assert SECRET not in f"{access} {access!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +76,58 @@ def test_a_key_is_masked_whatever_it_is(tmp_path: Path, secret: str) -> None:
 def test_a_key_is_masked_in_what_is_shown_as_text_too(tmp_path: Path, data: bytes) -> None:
     Trace(tmp_path / "t", silent_log()).frame("in", "x:1", data)
     assert "s3cret" not in (tmp_path / "t").read_text()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"Key":"s3cret"}',
+        b'{"a":[{"b":{"KEY":"s3cret"}}]}',
+        b'[{"key":["s3cret"]}]',
+        b'{"password":"s3cret"}',
+        b'{"access_token":{"x":"s3cret"}}',
+        b'{"Authorization":"Bearer s3cret"}',
+        b'{"client_secret":"s3cret"}',
+        b'{"reason":"sent Authorization: Bearer s3cret"}',
+        b'{"reason":"{\\"key\\": \\"s3cret\\"}"}',
+        b'"bearer s3cret"',
+        b'{"k\\u0065y":"s3cret"}',
+    ],
+)
+def test_a_secret_is_masked_at_any_depth_and_by_any_spelling(tmp_path: Path, message: bytes) -> None:
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", message)
+    assert "s3cret" not in (tmp_path / "t").read_text()
+    assert "***" in (tmp_path / "t").read_text()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization: Bearer s3cret\r",
+        b"authorization: basic s3cret",
+        b"GET /v1/totals?token=s3cret HTTP/1.1",
+        b"x-api-key: s3cret",
+        b"{'key': 's3cret'}",
+        b'{"KEY":"s3cret"',
+        b'{"k\\u0065y":"s3cret"',
+        b"password=s3cret",
+    ],
+)
+def test_a_secret_that_was_sent_to_the_wrong_port_is_not_shown(tmp_path: Path, line: bytes) -> None:
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", line)
+    shown = lines_of(tmp_path / "t")[0]["message"]
+    assert shown == f"({len(line)} bytes that are no message and may hold a key)"
+
+
+def test_words_about_keys_are_no_secrets(tmp_path: Path) -> None:
+    reason = "there is no charge point A, or its key is another"
+    Trace(tmp_path / "t", silent_log()).frame("in", "x:1", json.dumps({"reason": reason}).encode())
+    assert lines_of(tmp_path / "t")[0]["message"] == {"reason": reason}
+
+
+def test_a_trace_is_for_its_owner_alone(tmp_path: Path) -> None:
+    Trace(tmp_path / "t", silent_log())
+    assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == 0o600
 
 
 def test_an_empty_key_is_shown_as_what_it_is(tmp_path: Path) -> None:
