@@ -57,7 +57,7 @@ from evcharge.running import (
     open_standard_streams,
     run_until_signal,
 )
-from evcharge.text_files import lines_of
+from evcharge.text_files import lines_of, named
 from evcharge.transport import tls
 from evcharge.transport.kafka_settings import KafkaAccess, read_settings
 from evcharge.transport.publisher import Publisher
@@ -913,6 +913,28 @@ def replay(
         return EXIT_FAILED if failed else 0
 
     _run(program)
+
+
+@app.command()
+def backup(file: options.BackupFile, db: options.Database = Path("evcharge.db")) -> None:
+    """Copy the database to a new file, whole and checked, while Central works on it or not."""
+    from evcharge.storage.backup import back_up
+
+    target = named(file)
+    _say(f"backed up to {target}: {back_up(db, target, _me(), clock.now().utc)}")
+    typer.echo("It holds the drivers' keys: only its owner may read it; keep copies of it so.", err=True)
+
+
+@app.command()
+def restore(file: options.BackupFile, db: options.Database = Path("evcharge.db")) -> None:
+    """Put a copy of a backup in the place of the database, which is kept beside it. No Central may run on it."""
+    from evcharge.storage.backup import restore as put_back
+
+    source = named(file)
+    contents, aside = put_back(source, db, _me(), clock.now().utc)
+    _say(f"restored from {source}: {contents}")
+    if aside is not None:
+        _say(f"what was there is kept: {aside}", err=True)
 
 
 def _registry(db: Path) -> "Registry":

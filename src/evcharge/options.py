@@ -150,6 +150,7 @@ TopicPrefix = Annotated[
 ]
 Central = Annotated[Address, option("--central", "Address of Central.", parser=parse_address, metavar="HOST:PORT")]
 Database = Annotated[Path, option("--db", "The database file; made if it does not exist.")]
+BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 Trace = Annotated[
     Path | None, option("--trace", "Append each message that crosses a wire to this file, a JSON line each.")
 ]

@@ -1,9 +1,15 @@
-"""Text files that a person may have edited, on any system and with any editor."""
+"""Files that a person names, and may have edited, on any system and with any editor."""
 
+import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 from evcharge.errors import UsageError
+
+
+def named(text: str | Path) -> Path:
+    """The file that is meant: `~` is the home folder, also where no shell has seen it."""
+    return Path(os.path.expanduser(text))
 
 
 def lines_of(path: Path, what: str) -> list[str]:

@@ -671,3 +671,20 @@ def test_a_secret_in_the_wrong_place_is_not_quoted(run: Run, arguments: tuple[st
     done = run(*arguments, *(("--token", "right") if arguments[1] == "--url" else ()))
     assert done.code == 2
     assert "s3cret" not in done.out + done.err
+
+
+def test_a_backup_is_made_and_restored_and_both_say_what_they_did(run: Run, tmp_path: Path) -> None:
+    run("cp", "add", "CP001")
+    done = run("backup", "backup.db")
+    assert (done.code, done.out.split(",")[0]) == (0, "backed up to backup.db: 0 sessions (0 open)")
+    assert "1 charge points" in done.out
+    assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
+    again = run("backup", "backup.db")
+    assert (again.code, again.err) == (2, "evcharge: error: backup.db is there already; choose another name\n")
+    run("cp", "add", "CP002")
+    done = run("restore", "backup.db")
+    assert done.code == 0
+    assert done.err.startswith("what was there is kept: ")
+    assert run("cp", "list").out.count("cp_id=") == 1
+    assert run("backup", "x.db", "--db", "no.db").err == "evcharge: error: there is no database no.db\n"
+    assert not (tmp_path / "no.db").exists()

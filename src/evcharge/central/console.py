@@ -32,6 +32,7 @@ from evcharge.domain.instant import Instant
 from evcharge.domain.status import Status
 from evcharge.errors import EvchargeError, UsageError
 from evcharge.logs import line_of
+from evcharge.private_files import private
 from evcharge.protocol.currencies import is_currency
 from evcharge.protocol.messages import is_id
 from evcharge.protocol.operators import (
@@ -46,6 +47,7 @@ from evcharge.protocol.operators import (
     SessionRow,
 )
 from evcharge.protocol.plain_text import one_line
+from evcharge.text_files import named
 from evcharge.zones import zone_called
 
 TOTALS_EVERY_S = 5.0
@@ -462,7 +464,7 @@ class AdminCLI:
             raise UsageError("export takes neither before= nor limit=; it has all sessions")
         wanted, _, _ = history_of(words[1:])
         try:
-            size = await self._save(Path(words[0]), wanted)
+            size = await self._save(named(words[0]), wanted)
         except FileExistsError:
             raise UsageError(f"{words[0]} is there already; choose another name") from None
         except OSError as problem:
@@ -470,7 +472,7 @@ class AdminCLI:
         return f"written: {words[0]}, {size} bytes"
 
     async def _save(self, path: Path, wanted: SessionFilter) -> int:
-        with await asyncio.to_thread(path.open, "xb") as out:
+        with await asyncio.to_thread(lambda: open(path, "xb", opener=private)) as out:
             try:
                 async for part in self._desk.export(wanted):
                     await asyncio.to_thread(out.write, part)

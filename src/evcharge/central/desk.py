@@ -18,7 +18,16 @@ import msgspec
 from evcharge import clock
 from evcharge.central.board import Board, Watcher
 from evcharge.domain.charge_point import hash_key
-from evcharge.domain.commands import Actor, Command, Reread, SetPrice, SetService, StartCharge, StopCharge
+from evcharge.domain.commands import (
+    Actor,
+    AuditEntry,
+    Command,
+    Reread,
+    SetPrice,
+    SetService,
+    StartCharge,
+    StopCharge,
+)
 from evcharge.domain.status import Status
 from evcharge.errors import NotDecided, UnknownChargePoint
 from evcharge.keys import new_key
@@ -110,7 +119,13 @@ class Desk:
         return await self._in_thread(self.books.sessions, wanted, before, limit)
 
     async def export(self, wanted: SessionFilter) -> AsyncIterator[bytes]:
-        """CSV with a head line, in the order of `sessions`, however many there are; times as in Central's zone."""
+        """CSV with a head line, in the order of `sessions`, however many there are; times as in Central's zone.
+
+        Who has had it is in the audit.
+        """
+        chosen = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
+        entry = AuditEntry(self.actor, "export", "sessions", None, chosen)
+        await self._write(self.registry.note, entry, clock.now().utc)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(SessionRow.__struct_fields__)

@@ -7,6 +7,7 @@ off is ignored. The receipt deletes the file; a completion that Central refuses 
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -27,7 +28,9 @@ class Journal:
         # The prefix keeps an id like `..` inside of `root`.
         self._folder = root / f"cp-{cp_id}"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                root.mkdir(mode=0o700, parents=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as problem:
             raise EnvironmentFault(

@@ -20,6 +20,7 @@ from litestar.testing import TestClient
 from structlog.testing import CapturingLogger
 
 from evcharge.central.board import Board
+from evcharge.central.console import AdminCLI
 from evcharge.central.desk import Desk
 from evcharge.central.health import health_of
 from evcharge.central.http import event_lines, make_app
@@ -27,6 +28,7 @@ from evcharge.central.http_access import TokenLookups
 from evcharge.central.http_page import page_of
 from evcharge.central.orders import Orders
 from evcharge.central.receipts import Backlog
+from evcharge.console.events import EventLog
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor, Command, Role, SetService
 from evcharge.errors import InternalError, UnknownChargePoint
@@ -331,6 +333,25 @@ def test_a_body_from_an_edited_file_may_begin_with_a_byte_order_mark(desk: Desk)
         body = b'\xef\xbb\xbf{"driver_id": "ana"}\r\n'
         response = client.post("/v1/drivers", content=body, headers={"Authorization": "Bearer secret"})
     assert response.status_code == 201, response.text
+
+
+def test_who_exports_is_in_the_audit_with_what_was_chosen(desk: Desk) -> None:
+    with TestClient(make_app(desk, no_metrics, structlog.get_logger())) as client:
+        headers = {"Authorization": "Bearer secret"}
+        assert client.get("/v1/sessions.csv?cp_id=CP001", headers=headers).status_code == 200
+        entry = client.get("/v1/audit", headers=headers).json()["audit"][0]
+    assert (entry["actor"], entry["via"], entry["action"]) == ("maria", "http", "export")
+    assert (entry["target"], entry["after"]) == ("sessions", {"cp_id": "CP001"})
+
+
+def test_an_export_is_private_and_may_lie_at_home(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    console = AdminCLI(desk, EventLog(), title="", quit_help="")
+    assert asyncio.run(console.commands.answer("export ~/all.csv")).startswith("written: ")
+    assert (tmp_path / "all.csv").stat().st_mode & 0o777 == 0o600
+    assert "is there already" in asyncio.run(console.commands.answer("export ~/all.csv"))
 
 
 def test_the_page_has_all_that_is_described_and_runs_nothing(desk: Desk) -> None:

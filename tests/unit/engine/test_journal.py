@@ -337,3 +337,9 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
 
 def test_the_files_are_nobody_elses_to_read(tmp_path: Path) -> None:
     assert written(tmp_path, completion()).stat().st_mode & 0o077 == 0
+
+
+def test_the_folders_are_for_who_runs_the_engine_alone(tmp_path: Path) -> None:
+    Journal(tmp_path / "new" / "journal", "CP001").close()
+    for folder in ("new/journal", "new/journal/cp-CP001"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700, folder
