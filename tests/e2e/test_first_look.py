@@ -112,7 +112,7 @@ def test_one_row_of_100_megawatts_is_skipped_with_its_reason_and_the_others_are_
     lines = replay.output.splitlines()
     assert lines[0] == "sessions.csv: 2 sessions from 2026-11-20 07:00 to 2026-11-20 07:10 UTC (0.0 days)"
     assert lines[1] == "at 2 charge points by 2 drivers, 18.650 kWh"
-    assert lines[2] == "expected   at least 0:00:00 at 200,000 times the speed"
+    assert lines[2] == "expected   at least 0:00:00 at 200,000 times the speed, and what the programs need"
     assert lines[3] == "order      sorted by plugged_in_at, as line 4 is earlier than one before it"
     assert lines[4] == "line 3 skipped: 28 kWh in 1 s are 100,800 kW; is energy_kwh in Wh?"
     assert lines[5] == "sessions   2 done, 0 failed, 1 rows skipped"

@@ -46,7 +46,8 @@ def announcement(path: Path, sessions: Sessions, plan: Plan, speed: float) -> st
         f" {plan.last_at:%Y-%m-%d %H:%M} UTC ({days:,.1f} days)",
         f"at {counted(plan.charge_points, 'charge point')} by {counted(plan.drivers, 'driver')},"
         f" {plan.energy_wh / 1000:,.3f} kWh",
-        f"expected   at least {duration(plan.least_s)} at {speed:,g} times the speed",
+        f"expected   at least {duration(plan.least_s)} at {speed:,.12g} times the speed,"
+        " and what the programs need",
     ]
     if plan.waits:
         lines.append(f"overlaps   {plan.waits:,} begin later, as their charge point or driver is not free")

@@ -55,8 +55,13 @@ def test_the_announcement_has_span_sessions_charge_points_drivers_and_the_time_i
     assert said.splitlines() == [
         "sessions.csv: 3 sessions from 2026-11-20 08:00 to 2026-11-21 08:00 UTC (1.0 days)",
         "at 2 charge points by 3 drivers, 22.200 kWh",
-        "expected   at least 0:15:00 at 100 times the speed",
+        "expected   at least 0:15:00 at 100 times the speed, and what the programs need",
     ]
+
+
+def test_a_high_speed_is_told_as_a_plain_number() -> None:
+    said = announcement(PATH, Sessions(APART, [], None), plan_of(APART, 5e6), 5e6)
+    assert "at 5,000,000 times the speed" in said
 
 
 def test_it_says_that_rows_were_sorted_and_which_line_was_out_of_order() -> None:
