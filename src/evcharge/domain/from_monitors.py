@@ -10,7 +10,6 @@ from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import (
     Closing,
     FaultCleared,
-    FaultOpened,
     Frame,
     MonitorCame,
     Note,
@@ -68,7 +67,8 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
             ) from None
         wait_s = net.guesses.failed(came.origin, request.cp_id, now.monotonic_s)
         if wait_s > 0:
-            net.note("authentication_held_back", cp_id=request.cp_id, origin=came.origin, wait_s=round(wait_s))
+            held_back = {"cp_id": request.cp_id, "origin": came.origin, "wait_s": round(wait_s)}
+            net.out.notes.append(Note("authentication_held_back", held_back, kind=("held back", came.origin)))
         raise
     net.guesses.succeeded(came.origin, request.cp_id)
     row = net.known.charge_points.get(request.cp_id)
@@ -216,7 +216,7 @@ def on_fault(net: "Network", fault: FaultNotification, connection: int, now: Ins
         if len(cp.faults) >= MAX_FAULTS:
             raise InvalidField(f"{cp.cp_id} has {MAX_FAULTS} faults already; clear some before it reports another")
         cp.faults.add(fault.fault_code)
-        net.out.faults.append(FaultOpened(cp.cp_id, fault.fault_code, fault.description, now.utc))
+        net.open_fault(cp, fault.fault_code, fault.description, now)
     cp.settling = True
     if cp.status is not Status.FAULTY:
         net.take(cp, Event.FAULT_DETECTED, fault=fault.fault_code, description=fault.description)
@@ -255,7 +255,7 @@ def on_command_response(net: "Network", response: CommandResponse, connection: i
         if response.accepted:
             net.begin(session, response.timestamp, now)
         else:
-            net.note("start_rejected", session_id=session.session_id, reason=response.reason)
+            net.note("start_rejected", session_id=session.session_id, cp_id=session.cp_id, reason=response.reason)
             no_vehicle = response.code == VehicleMissing.code
             reason = EndReason.NO_VEHICLE if no_vehicle else EndReason.START_REJECTED
             net.end(session, reason, now.utc, now)
@@ -283,5 +283,9 @@ def _answered_after_the_end(net: "Network", response: CommandResponse, session_i
 
 def on_error(net: "Network", error: ErrorResponse, connection: int, now: Instant) -> None:
     net.count("error_received")
-    kind = None if connection in net.admitted else "error of a stranger"
-    net.out.notes.append(Note("error_received", {"code": error.code, "reason": error.reason}, kind))
+    cp_id = net.admitted.get(connection)
+    if cp_id is not None:
+        net.note("error_received", cp_id=cp_id, code=error.code, reason=error.reason)
+        return
+    fields: dict[str, object] = {"code": error.code, "reason": error.reason}
+    net.out.notes.append(Note("error_received", fields, kind="error of a stranger"))

@@ -44,6 +44,7 @@ from evcharge.domain.decisions import (
     ended_as,
 )
 from evcharge.domain.faults import CONNECTION_LOST
+from evcharge.domain.floods import Floods
 from evcharge.domain.from_drivers import check_id, impostor
 from evcharge.domain.instant import Instant
 from evcharge.domain.replies import receipt_of, refusal_of, status_of, stop_command
@@ -147,6 +148,8 @@ class Network:
         self.cp_ids = sorted(self.charge_points)
         self.came: dict[int, MonitorCame] = {}
         self.guesses = Guesses()
+        self._floods = Floods()
+        self._now_s = now.monotonic_s
         self._queries = Rate(QUERIES_PER_S, QUERIES_AT_ONCE)
         self.admitted: dict[int, str] = {}
         self.unregistered: set[int] = set()
@@ -209,7 +212,7 @@ class Network:
 
     def decide(self, inputs: Iterable[Input], known: Known, now: Instant) -> Decisions:
         """Handle the inputs in order, then the deadlines that have passed."""
-        self.known = known
+        self.known, self._now_s = known, now.monotonic_s
         for item in inputs:
             match item:
                 case FromKafka():  # First, as the most frequent by far.
@@ -290,7 +293,8 @@ class Network:
         except WireError as error:
             refused = error
         except Exception as bug:  # noqa: BLE001  # a bug met by one message must not harm the others
-            self.note("bug", message=messages.type_name(message), traceback=traceback.format_exc())
+            whose = {"cp_id": self.admitted[connection]} if connection in self.admitted else {}
+            self.note("bug", message=messages.type_name(message), traceback=traceback.format_exc(), **whose)
             refused = InternalError(f"Central failed at this message: {bug!r}")
         self._refuse(message, refused, connection, now)
         return refused
@@ -339,10 +343,13 @@ class Network:
             "message": messages.type_name(message),
         }
         # What a charge point is refused may come with each of its messages; what a driver is, the operators see.
-        from_cp = connection is not None and not isinstance(message, ChargeRequest)
-        kind = (error.code, self.admitted.get(connection)) if from_cp and connection is not None else None
-        if not isinstance(error, TooManyFailures):  # Told when the wait began.
-            self.out.notes.append(Note("refused", fields, kind))
+        cp_id = self.admitted.get(connection) if connection is not None else None
+        if connection is not None and not isinstance(message, ChargeRequest):
+            if not isinstance(error, TooManyFailures):  # Told when the wait began.
+                self.out.notes.append(Note("refused", fields, (error.code, cp_id)))
+        else:
+            whose = {"cp_id": cp_id} if cp_id is not None else {"driver_id": driver_id}
+            self.note("refused", **fields, **whose)
         # What is not the sender's may be under the id of another's request, which must keep its own answer.
         forgotten = isinstance(error, UnexpectedType | NotYours)
         if isinstance(message, ChargeRequest | StopChargingRequest) and not forgotten:
@@ -357,7 +364,26 @@ class Network:
     # What handlers build on
 
     def note(self, event: str, **fields: object) -> None:
+        """For the log. Of one charge point (`cp_id`), or one driver, so much as makes no flood."""
+        who = fields.get("cp_id") or fields.get("driver_id")
+        if isinstance(who, str):
+            silenced = self._floods.line(who, self._now_s)
+            if silenced is None:
+                self.count("event_left_out")
+                self.out.notes.append(Note("events_left_out", {"of": who}, kind=("events_left_out", who)))
+                return
+            if silenced:
+                fields["silenced_before"] = silenced
         self.out.notes.append(Note(event, fields))
+
+    def open_fault(self, cp: ChargePoint, code: str, description: str, now: Instant) -> None:
+        """Give it a row, unless this charge point has had so many of late."""
+        if self._floods.lists_fault(cp.cp_id, now.monotonic_s):
+            self.out.faults.append(FaultOpened(cp.cp_id, code, description, now.utc))
+        else:
+            self.count("fault_left_out")
+            fields: dict[str, object] = {"cp_id": cp.cp_id, "fault": code}
+            self.out.notes.append(Note("faults_left_out", fields, kind=("faults_left_out", cp.cp_id)))
 
     def count(self, what: str, by: int = 1) -> None:
         self.out.counts[what] = self.out.counts.get(what, 0) + by
@@ -569,7 +595,7 @@ class Network:
         if cp.status is not Status.FAULTY:
             self.take(cp, Event.FAULT_DETECTED, reason=reason)
         self.take(cp, Event.CONNECTION_LOST, reason=reason)
-        self.out.faults.append(FaultOpened(cp.cp_id, CONNECTION_LOST, reason, now.utc))
+        self.open_fault(cp, CONNECTION_LOST, reason, now)
 
     def _pass_deadlines(self, now: Instant) -> None:
         while self._deadlines and self._deadlines[0][0] <= now.monotonic_s:
