@@ -83,6 +83,7 @@ def start_central(world: World, *arguments: str) -> Program:
         *("--http", "127.0.0.1:0", "--http-port-file", "central.http"),
         *("--kafka", world.kafka, "--db", "evcharge.db", "--open-registration", "--log-level", "warning"),
         *("--max-connections-per-address", "20000"),
+        *("--time-scale", "1000"),  # Their charges of some kWh are over within moments.
         *arguments,
     )
     assert program.port

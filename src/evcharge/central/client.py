@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from evcharge.domain.commands import Bill
 from evcharge.domain.status import Status
 from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
 from evcharge.protocol.operators import (
@@ -37,9 +38,12 @@ from evcharge.protocol.operators import (
     SessionFilter,
     SessionPage,
     SessionRow,
+    SettleOrder,
     Started,
     StartOrder,
     Stopping,
+    ToSettlePage,
+    ToSettleRow,
     Totals,
 )
 from evcharge.protocol.plain_text import one_line
@@ -120,6 +124,12 @@ class DeskClient:
     async def drivers(self, after: str = "", limit: int = 100) -> DriverPage:
         return await self._get("/v1/drivers", DriverPage, after=after, limit=limit)
 
+    async def to_settle(self, settled: bool = False, before: int | None = None, limit: int = 100) -> ToSettlePage:
+        return await self._get("/v1/to-settle", ToSettlePage, settled=settled, before=before, limit=limit)
+
+    async def one_to_settle(self, number: int) -> ToSettleRow:
+        return await self._get(f"/v1/to-settle/{number}", ToSettleRow)
+
     async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
         return await self._get("/v1/audit", AuditPage, before=before, limit=limit)
 
@@ -155,6 +165,17 @@ class DeskClient:
 
     async def stop(self, session_id: UUID) -> Stopping:
         return await self._ask("POST", f"/v1/sessions/{session_id}/stop", Stopping)
+
+    async def close(self, session_id: UUID) -> SessionRow:
+        return await self._ask("POST", f"/v1/sessions/{session_id}/close", SessionRow)
+
+    async def settle(self, number: int, bill: Bill, remark: str) -> ToSettleRow:
+        order = SettleOrder(energy_wh=bill, remark=remark)
+        return await self._ask("POST", f"/v1/to-settle/{number}", ToSettleRow, order)
+
+    async def correct(self, session_id: UUID, bill: Bill, remark: str) -> SessionRow:
+        order = SettleOrder(energy_wh=bill, remark=remark)
+        return await self._ask("POST", f"/v1/sessions/{session_id}/settle", SessionRow, order)
 
     async def set_service(self, cp_id: str | None, out_of_service: bool) -> list[str]:
         path = "/v1/network/service" if cp_id is None else f"/v1/charge-points/{_segment(cp_id)}/service"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 from evcharge import clock
 from evcharge.central.arguments import (
@@ -22,6 +21,7 @@ from evcharge.central.arguments import (
 from evcharge.central.client import DeskClient
 from evcharge.central.desk import Desk
 from evcharge.central.panels import NetworkView, draw, matches
+from evcharge.central.settling_commands import SETTLE, TO_SETTLE, close, session_at, settle, to_settle
 from evcharge.children import first_of
 from evcharge.console.drawing import kw, kwh
 from evcharge.console.events import EventLog
@@ -45,6 +45,7 @@ from evcharge.protocol.operators import (
     RevenueRow,
     SessionFilter,
     SessionRow,
+    Waiting,
 )
 from evcharge.protocol.plain_text import one_line
 from evcharge.text_files import named
@@ -160,6 +161,9 @@ class AdminCLI:
             "audit": Command("[N]", "what operators have changed", self._audit),
             "start": Command("CP_ID DRIVER_ID [KWH]", "start a driver's charge", self._start, (cp_ids, drivers)),
             "stop": Command("SESSION_ID|CP_ID", "stop a session", self._stop, to_stop),
+            "close": Command("SESSION_ID|CP_ID", "end it at once: its charge point is gone", self._close, to_stop),
+            "to-settle": Command(_of(TO_SETTLE), "what waits for a person", self._to_settle, (_settled,)),
+            "settle": Command(_of(SETTLE), "bill that, or correct a session", self._settle, (_none, _bills)),
             "out": Command("CP_ID|all", "out of service; a charge that runs goes on", self._out, all_or_one),
             "in": Command("CP_ID|all", "back into service", self._in, all_or_one),
             "price": Command("CP_ID PRICE [CURRENCY]|own", "price of a kWh, or own", self._price, (cp_ids, _own)),
@@ -203,6 +207,7 @@ class AdminCLI:
                 f"charge points: {totals.charge_points} ({states}); {totals.out_of_service} out of service",
                 f"open sessions: {totals.open_sessions}, {kw(totals.power_w)} kW",
                 f"booked today ({totals.zone}): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
+                f"to settle: {_waiting(totals.to_settle, totals.zone)}",
                 f"Kafka: {health.kafka}; database: {health.database}; version {health.version}",
                 *([f"receipts that wait for Kafka: {health.receipts_waiting}"] if health.receipts_waiting else []),
                 *health.reasons,
@@ -400,15 +405,18 @@ class AdminCLI:
     async def _stop(self, words: list[str]) -> str:
         if len(words) != 1:
             raise UsageError("say: stop SESSION_ID, or stop CP_ID for the session there")
-        session_id = uuid_of(words[0]) or await self._session_at(words[0])
+        session_id = uuid_of(words[0]) or await session_at(self._desk, words[0], "stop")
         stopping = await self._desk.stop(session_id)
         return stopping.reason or f"stopping: session {session_id}"
 
-    async def _session_at(self, cp_id: str) -> UUID:
-        cp = await self._desk.charge_point(an_id([cp_id], "stop CP_ID"))
-        if cp.session is None:
-            raise UsageError(f"no session is open at {cp_id}")
-        return cp.session.session_id
+    async def _close(self, words: list[str]) -> str:
+        return await close(self._desk, words)
+
+    async def _to_settle(self, words: list[str]) -> str:
+        return await to_settle(self._desk, words)
+
+    async def _settle(self, words: list[str]) -> str:
+        return await settle(self._desk, words)
 
     async def _out(self, words: list[str]) -> str:
         return await self._set_service(words, True)
@@ -482,6 +490,13 @@ class AdminCLI:
             return out.tell()
 
 
+def _waiting(waiting: list[Waiting], zone: str) -> str:
+    if not waiting:
+        return "nothing"
+    kinds = ", ".join(f"{item.count} {item.kind}" for item in waiting)
+    return f"{kinds}; the oldest since {_time_in(zone, min(item.since for item in waiting))}"
+
+
 def _states() -> list[str]:
     return [status.value for status in Status]
 
@@ -492,6 +507,19 @@ def _by() -> tuple[str, ...]:
 
 def _kinds() -> tuple[str, ...]:
     return ("cp", "driver")
+
+
+def _settled() -> tuple[str, ...]:
+    return ("settled",)
+
+
+def _bills() -> tuple[str, ...]:
+    return ("all", "nothing")
+
+
+def _of(usage: str) -> str:
+    """Without the command itself."""
+    return usage.partition(" ")[2]
 
 
 def _own() -> tuple[str, ...]:

@@ -21,10 +21,14 @@ from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import (
     Actor,
     AuditEntry,
+    Bill,
+    CloseSession,
     Command,
+    Correct,
     Reread,
     SetPrice,
     SetService,
+    Settle,
     StartCharge,
     StopCharge,
 )
@@ -51,7 +55,10 @@ from evcharge.protocol.operators import (
     SessionRow,
     Started,
     Stopping,
+    ToSettlePage,
+    ToSettleRow,
     Totals,
+    Waiting,
 )
 from evcharge.storage.books import Books
 from evcharge.storage.registry import Registry, Token
@@ -169,6 +176,17 @@ class Desk:
     async def audit(self, before: int | None = None, limit: int = 100) -> AuditPage:
         return await self._in_thread(self.books.audit, before, limit)
 
+    async def to_settle(self, settled: bool = False, before: int | None = None, limit: int = 100) -> ToSettlePage:
+        page = await self._in_thread(self.books.to_settle.page, settled, before, limit)
+        return msgspec.structs.replace(page, zone=self.zone.key)
+
+    async def one_to_settle(self, number: int) -> ToSettleRow:
+        """Raises `NotThere`."""
+        return await self._in_thread(self.books.to_settle.one, number)
+
+    async def waiting(self) -> list[Waiting]:
+        return await self._in_thread(self.books.to_settle.waiting)
+
     async def revenue(self, since: date | None = None, until: date | None = None, by: By = By.DAY) -> Revenue:
         """Without `until` up to today, without `since` the month before. Raises `UsageError`."""
         until = until or self._today()
@@ -193,6 +211,7 @@ class Desk:
             power_w=sum(session.power_w for session in sessions),
             today=revenue.rows,
             zone=self.zone.key,
+            to_settle=await self.waiting(),
         )
 
     def _today(self) -> date:
@@ -230,6 +249,21 @@ class Desk:
     async def stop(self, session_id: UUID) -> Stopping:
         """Raises `NoOpenSession`."""
         return Stopping(session_id=session_id, reason=await self.order(self.actor, StopCharge(session_id)))
+
+    async def close(self, session_id: UUID) -> SessionRow:
+        """The session, closed with what was metered. Raises `NoOpenSession`."""
+        await self.order(self.actor, CloseSession(session_id))
+        return await self.session(session_id)
+
+    async def settle(self, number: int, bill: Bill, remark: str) -> ToSettleRow:
+        """Raises `NotThere`, `AlreadyThere` if it has been settled, `StillOpen`, or `InvalidField`."""
+        await self.order(self.actor, Settle(number, bill, remark))
+        return await self.one_to_settle(number)
+
+    async def correct(self, session_id: UUID, bill: Bill, remark: str) -> SessionRow:
+        """Raises `NotThere`, `StillOpen`, or `InvalidField`."""
+        await self.order(self.actor, Correct(session_id, bill, remark))
+        return await self.session(session_id)
 
     async def set_service(self, cp_id: str | None, out_of_service: bool) -> list[str]:
         """The ids of those that have changed; all are meant when `cp_id` is None. Raises `UnknownChargePoint`."""

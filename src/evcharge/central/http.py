@@ -9,20 +9,34 @@ from uuid import UUID
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, delete, get, post, put
-from litestar.di import NamedDependency, Provide
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter, SkipValidation
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 from structlog.typing import FilteringBoundLogger
 
 from evcharge import __version__
+from evcharge.central import http_settling
 from evcharge.central.board import Watcher
 from evcharge.central.desk import Desk
 from evcharge.central.http_access import OPERATORS, TokenCheck, TokenLookups, WrongTokens, few_at_a_time
 from evcharge.central.http_page import PlainPage
+from evcharge.central.http_parameters import (
+    LARGEST_NUMBER,
+    IdInPath,
+    Limit,
+    Mark,
+    MaybeId,
+    Number,
+    PageMark,
+    Since,
+    TheDesk,
+    Until,
+    Wanted,
+)
 from evcharge.central.http_problems import on_bug, on_http_problem, on_refusal, problems
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import Actor
@@ -31,9 +45,7 @@ from evcharge.errors import DatabaseUnusable, EvchargeError, InvalidField
 from evcharge.protocol.messages import Utc
 from evcharge.protocol.operators import (
     BODIES,
-    ID_REGEX,
     MAX_ROWS,
-    PAGE_MARK_REGEX,
     AuditPage,
     By,
     ChargePointKey,
@@ -63,35 +75,6 @@ from evcharge.storage.registry import Token
 
 MAX_BODY_BYTES = 16 * 1024
 STREAM_SIGN_OF_LIFE_S = 15.0
-LARGEST_NUMBER = 2**53  # a float has it exactly, and JSON's numbers may be read as such
-
-TheDesk = NamedDependency[Desk]
-Wanted = NamedDependency[SkipValidation[SessionFilter]]
-IdInPath = Annotated[str, PathParameter(pattern=ID_REGEX)]
-MaybeId = Annotated[str | None, QueryParameter(pattern=ID_REGEX)]
-Mark = Annotated[str, QueryParameter(max_length=64, description="The `next_after` of the page before.")]
-PageMark = Annotated[
-    str | None, QueryParameter(pattern=PAGE_MARK_REGEX, description="The `next_before` of the page before.")
-]
-Number = Annotated[
-    int | None, QueryParameter(ge=1, le=LARGEST_NUMBER, description="The `next_before` of the page before.")
-]
-DAY_OR_MOMENT = {"anyOf": [{"type": "string", "format": kind} for kind in ("date", "date-time")]}
-Since = Annotated[
-    str | None,
-    QueryParameter(
-        description="Booked on this day of Central's zone, or at this moment, or later.",
-        schema_extra=DAY_OR_MOMENT,
-    ),
-]
-Until = Annotated[
-    str | None,
-    QueryParameter(
-        description="Booked on this day of Central's zone, or before this moment, or earlier.",
-        schema_extra=DAY_OR_MOMENT,
-    ),
-]
-Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ROWS, description="The most rows of this page.")]
 MetricsPage = Callable[[], Awaitable[bytes]]
 
 
@@ -430,6 +413,7 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
             *(drivers, faults, totals, revenue, audit, events),
             *(start, stop, set_service, set_service_of_all, set_service_of_what, set_price, unset_price),
             *(add_charge_point, remove_charge_point, add_driver, remove_driver),
+            *http_settling.HANDLERS,
         ],
     )
     tokens = TokenLookups(desk)

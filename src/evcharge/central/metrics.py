@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from evcharge.central.receipts import Backlog
 from evcharge.domain.decisions import BILLED_WH, Frame, FromKafka, FromMonitor, Record, ended_as
 from evcharge.domain.session import SessionStatus
+from evcharge.domain.set_aside import Kind
 from evcharge.domain.status import Status
 from evcharge.errors import WIRE_ERRORS
 from evcharge.protocol.messages import MESSAGE_TYPES, Message
@@ -69,6 +70,13 @@ class Metrics:
         )
         yield GaugeMetricFamily("evcharge_kafka_refused_records", "Answers that Kafka refuses.", now.kept)
         yield _gauge("up", "Whether it works.", "part", {part: int(works) for part, works in now.up.items()})
+        if now.to_settle is not None:
+            kinds = {kind.value: now.to_settle.get(kind.value, (0, 0.0)) for kind in Kind}
+            counts = {kind: count for kind, (count, _) in kinds.items()}
+            yield _gauge("to_settle", "What waits for a person to settle it.", "kind", counts)
+            oldest_s = max(age_s for _, age_s in kinds.values())
+            text = "For how long the oldest of it has waited; 0 if there is none."
+            yield GaugeMetricFamily("evcharge_to_settle_oldest_seconds", text, oldest_s)
         yield from self._counted()
 
     def _counted(self) -> Iterator[Metric]:
@@ -92,7 +100,8 @@ class Metrics:
 class Snapshot:
     """What is not counted, but is so now. `lag`: (topic, partition) -> records; `up`: part -> whether it works.
 
-    `kept`: answers that Kafka has refused, and will be offered again.
+    `kept`: answers that Kafka has refused, and will be offered again. `to_settle`: kind -> how many wait, and for
+    how many seconds the oldest; None if the database cannot tell.
     """
 
     at: datetime
@@ -103,6 +112,7 @@ class Snapshot:
     up: dict[str, bool]
     receipts: Backlog
     kept: int
+    to_settle: dict[str, tuple[int, float]] | None
 
 
 def count(

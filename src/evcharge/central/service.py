@@ -70,6 +70,7 @@ from evcharge.protocol.topics import FROM_DRIVERS, FROM_METERS, TO_CENTRAL, Topi
 from evcharge.storage.books import Books
 from evcharge.storage.lock import locked
 from evcharge.storage.registry import Registry
+from evcharge.storage.settlements import ToSettle
 from evcharge.storage.store import Store
 from evcharge.throttle import Throttle
 from evcharge.transport.broker_watch import Standing, Trouble
@@ -398,8 +399,18 @@ class Central:
             up={"kafka": self._kafka_trouble() is None, "database": self._database_works},
             receipts=self._receipts.backlog,
             kept=self._outbox.kept,
+            to_settle=await self._to_settle(),
         )
         return self.metrics.page(now)
+
+    async def _to_settle(self) -> dict[str, tuple[int, float]] | None:
+        """Of each kind how many wait, and for how many seconds the oldest; None if the database cannot tell."""
+        try:
+            waiting = await asyncio.to_thread(ToSettle(self._store.engine).waiting)
+        except DatabaseUnusable:
+            return None
+        now = clock.now().utc
+        return {item.kind: (item.count, max(0.0, (now - item.since).total_seconds())) for item in waiting}
 
     # In: the event loop's thread
 

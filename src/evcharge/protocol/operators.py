@@ -6,7 +6,7 @@ Times are UTC; `zone` is Central's time zone, which its days are days of.
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -304,6 +304,8 @@ class Totals(Shape, frozen=True, kw_only=True):
     power_w: int
     today: list[RevenueRow]
     zone: str = "UTC"
+    to_settle: list[Waiting] = []
+    """What waits for a person."""
 
 
 class Health(Shape, frozen=True, kw_only=True):
@@ -349,6 +351,13 @@ class Stopping(Shape, frozen=True, kw_only=True):
 
     session_id: UUID
     reason: str | None
+
+
+class SettleOrder(Order, frozen=True, kw_only=True):
+    """`energy_wh`: of the whole session; or all that is claimed; or nothing of it, so that the bill stays."""
+
+    energy_wh: Annotated[int, Meta(ge=0, le=10**9)] | Literal["all", "nothing"]
+    remark: Remark
 
 
 class ServiceOrder(Order, frozen=True, kw_only=True):
@@ -409,7 +418,14 @@ BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]
 
 OrderT = TypeVar("OrderT")
 _notation = Notation(Order.__subclasses__())
-_wording = Wording({HttpId: AN_ID, NewHttpId: A_NEW_ID, HttpCurrency: A_CURRENCY})
+_wording = Wording(
+    {
+        HttpId: AN_ID,
+        NewHttpId: A_NEW_ID,
+        HttpCurrency: A_CURRENCY,
+        Remark: "a text of 1 to 500 characters on one line",
+    }
+)
 
 
 def read_body(kind: type[OrderT], body: bytes) -> OrderT:

@@ -48,6 +48,8 @@ class Wording:
                 return " or ".join(self.words(one) for one in types)
             case inspect.NoneType():
                 return "null"
+            case inspect.LiteralType(values=values):
+                return " or ".join(map(str, values))
             case inspect.StrType():
                 return "a string"
             case inspect.IntType(ge=least, le=most):

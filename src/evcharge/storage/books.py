@@ -45,6 +45,7 @@ from evcharge.protocol.operators import (
 )
 from evcharge.storage import schema
 from evcharge.storage.database import reading
+from evcharge.storage.settlements import ToSettle
 from evcharge.zones import day_begins, day_ends
 
 DAYS_A_QUERY = 1000
@@ -59,6 +60,7 @@ class Books:
     def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
         self._engine = engine
         self._zone = zone
+        self.to_settle = ToSettle(engine)
 
     def sessions(self, wanted: SessionFilter, before: str | None, limit: int) -> SessionPage:
         """Raises `UsageError` if `before` is no mark that a page ended with."""
