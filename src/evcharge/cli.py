@@ -1,8 +1,6 @@
 """The `evcharge` command: one sub-command a program. The one place that chooses the concrete parts."""
 
 import asyncio
-import getpass
-import os
 import shlex
 import sys
 import tempfile
@@ -10,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
@@ -25,8 +23,7 @@ from evcharge.console.front import attended, beside, is_full_screen
 from evcharge.console.shell import energy_wh_of
 from evcharge.demo import Demo
 from evcharge.domain.battery import LOSSES, Battery, Current, current_of
-from evcharge.domain.charge_point import hash_key
-from evcharge.domain.commands import Actor, Role
+from evcharge.domain.driver import Limits
 from evcharge.domain.network import Policy
 from evcharge.driver import answers
 from evcharge.driver.answers import Outcome
@@ -37,14 +34,13 @@ from evcharge.engine.console import EngineCLI
 from evcharge.engine.service import Engine, EngineConfig
 from evcharge.errors import EvchargeError, UsageError
 from evcharge.fleet import Fleet, FleetConfig, fleet_ids
-from evcharge.keys import new_key
 from evcharge.logs import make_log
 from evcharge.monitor.config import MonitorConfig
 from evcharge.monitor.console import MonitorCLI
 from evcharge.monitor.service import Monitor
 from evcharge.open_files import allow_open_files
 from evcharge.protocol.messages import is_id
-from evcharge.protocol.plain_text import one_line, printable
+from evcharge.registry_commands import cp_app, drivers_app, me, say, token_app
 from evcharge.replay.plan import plan_of
 from evcharge.replay.report import announcement, report, text_of
 from evcharge.replay.rows import read_sessions
@@ -65,9 +61,6 @@ from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 from evcharge.zones import machine_zone
 
-if TYPE_CHECKING:
-    from evcharge.storage.registry import Registry
-
 # What needs the database is imported where it is used: it takes longer to load than a driver's command to run.
 
 OTHER_FILES = 512
@@ -87,10 +80,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-cp_app = typer.Typer(no_args_is_help=True, help="The charge points that Central admits.")
-drivers_app = typer.Typer(no_args_is_help=True, help="The drivers that Central serves.")
 app.add_typer(cp_app, name="cp")
-token_app = typer.Typer(no_args_is_help=True, help="The operators' and viewers' access to Central over HTTP.")
 app.add_typer(drivers_app, name="drivers")
 app.add_typer(token_app, name="token")
 
@@ -111,11 +101,6 @@ def evcharge(
     ] = False,
 ) -> None:
     """Runs a network of electric-vehicle charge points."""
-
-
-def _say(text: str, err: bool = False) -> None:
-    """For what may hold another's words; what is ours alone needs no care."""
-    typer.echo(printable(text), err=err)
 
 
 def _run(program: Callable[[asyncio.Event], Awaitable[int]], end_within_s: float | None = None) -> None:
@@ -242,6 +227,49 @@ def central(
             metavar="NAME",
         ),
     ] = None,
+    max_price: Annotated[
+        Decimal,
+        options.option(
+            "--max-price",
+            "The most that a Monitor may ask for a kWh, in a currency with two digits (of another, as many of its"
+            " smallest unit); `evcharge cp set` has it for each.",
+            parser=options.parse_price,
+            metavar="DECIMAL",
+        ),
+    ] = Decimal(10),
+    max_power: Annotated[
+        float,
+        options.option(
+            "--max-power", "The most power that a Monitor may register, in kW.", min=0.001, max=options.MAX_KW
+        ),
+    ] = 1000.0,
+    max_session_energy: Annotated[
+        float | None,
+        options.option(
+            "--max-session-energy",
+            "The most energy of a charge, in kWh; `evcharge drivers set` has it for each driver.",
+            min=0.001,
+            max=options.MAX_KWH,
+        ),
+    ] = None,
+    max_session_cost: Annotated[
+        Decimal | None,
+        options.option(
+            "--max-session-cost",
+            "The most that a charge may cost, as --max-price.",
+            parser=options.parse_cost,
+            metavar="DECIMAL",
+        ),
+    ] = None,
+    max_session_hours: Annotated[
+        float | None,
+        options.option(
+            "--max-session-hours",
+            "Hours from its request after which a charge is stopped.",
+            min=0.0001,
+            max=options.MAX_HOURS,
+        ),
+    ] = None,
     trace: options.Trace = None,
     http: Annotated[
         str,
@@ -293,6 +321,13 @@ def central(
             meter_value_interval_s=meter_value_interval,
             time_scale=time_scale,
             open_registration=open_registration,
+            max_price_per_kwh=max_price,
+            max_power_w=round(max_power * 1000),
+            limits=Limits(
+                round(max_session_energy * 1000) if max_session_energy is not None else None,
+                max_session_cost,
+                max_session_hours,
+            ),
         ),
         http=options.http_address(http),
         tls=tls.server_context(tls_cert, tls_key, tls_client_ca),
@@ -313,7 +348,7 @@ def central(
             ready.set_result(desk)
 
         async def console() -> None:
-            desk = (await ready).acting_as(_me("console"))
+            desk = (await ready).acting_as(me("console"))
             admin = AdminCLI(desk, events, title="AdminCLI   EV_Central", quit_help="stop this Central")
             await admin.attend(stop)
 
@@ -572,7 +607,7 @@ def admin(
 
             async def work() -> int:
                 if command:
-                    _say(await console.commands.run(shlex.join(command)))
+                    say(await console.commands.run(shlex.join(command)))
                 else:
                     await desk.totals()  # if this is refused, so is all else
                     await console.attend(stop)
@@ -713,7 +748,7 @@ def driver(
     """Driver: list charge points, charge, follow, stop, and look back."""
     events = EventLog()
     log = make_log("driver", log_level, events if command is None and file is None and is_full_screen() else None)
-    show: Callable[[str], None] = (lambda text: None) if json else _say
+    show: Callable[[str], None] = (lambda text: None) if json else say
 
     async def act(driver: Driver, wishes: answers.Wishes, stop: asyncio.Event) -> Outcome | None:
         if wishes:
@@ -750,7 +785,7 @@ def driver(
                 outcome = await act(Driver(driver_id, link, key), wishes, stop)
             if outcome is None:
                 return 0
-            _say(answers.as_json(outcome.data) if json else outcome.text)
+            say(answers.as_json(outcome.data) if json else outcome.text)
             return 0 if outcome.ok else EXIT_FAILED
 
         return await _until(stop, work())
@@ -824,7 +859,7 @@ def demo(
 
         on_terminal = sys.stdout.isatty() and not json
         if not on_terminal and not json:
-            shown.view.on_event = _say
+            shown.view.on_event = say
         screen = Live(shown.view, refresh_per_second=4) if on_terminal else nullcontext()
         with tempfile.TemporaryDirectory(prefix="evcharge-demo-") as folder, screen:
             await _until(stop, work(Path(folder)))
@@ -879,7 +914,7 @@ def replay(
             more = f"; and {len(skipped) - 1:,} more lines" if len(skipped) > 1 else ""
             raise UsageError(f"{file} has no session that makes sense{first}{more}")
         plan = plan_of(rows, speed)
-        _say(announcement(file, sessions, plan, speed), err=json)
+        say(announcement(file, sessions, plan, speed), err=json)
         with (
             tempfile.TemporaryDirectory(prefix="evcharge-replay-") as folder,
             progress_bar(len(rows), json) as advance,
@@ -895,7 +930,7 @@ def replay(
 
             def tell(interrupted: bool) -> dict[str, Any]:
                 figures = report(sessions, plan, replay.tally, replay.wall_s, interrupted=interrupted)
-                _say(answers.as_json(figures) if json else text_of(figures))
+                say(answers.as_json(figures) if json else text_of(figures))
                 return figures
 
             async def work() -> int:
@@ -921,7 +956,7 @@ def backup(file: options.BackupFile, db: options.Database = Path("evcharge.db"))
     from evcharge.storage.backup import back_up
 
     target = named(file)
-    _say(f"backed up to {target}: {back_up(db, target, _me(), clock.now().utc)}")
+    say(f"backed up to {target}: {back_up(db, target, me(), clock.now().utc)}")
     typer.echo("It holds the drivers' keys: only its owner may read it; keep copies of it so.", err=True)
 
 
@@ -931,139 +966,10 @@ def restore(file: options.BackupFile, db: options.Database = Path("evcharge.db")
     from evcharge.storage.backup import restore as put_back
 
     source = named(file)
-    contents, aside = put_back(source, db, _me(), clock.now().utc)
-    _say(f"restored from {source}: {contents}")
+    contents, aside = put_back(source, db, me(), clock.now().utc)
+    say(f"restored from {source}: {contents}")
     if aside is not None:
-        _say(f"what was there is kept: {aside}", err=True)
-
-
-def _registry(db: Path) -> "Registry":
-    from evcharge.storage.database import open_database
-    from evcharge.storage.registry import Registry
-
-    return Registry(open_database(db))
-
-
-def _me(via: str = "command line") -> Actor:
-    """Whoever types commands here, for the audit."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # a container may run as a user that has no name
-        name = f"uid {os.getuid()}"
-    return Actor(name[:64], via)
-
-
-@cp_app.command("add")
-def cp_add(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
-    """Admit a charge point; prints its key, this once."""
-    key = new_key()
-    _registry(db).add_charge_point(cp_id, hash_key(key), _me(), clock.now().utc)
-    typer.echo(key)
-    typer.echo(f"This is the key of {cp_id}; it is not stored and cannot be shown again.", err=True)
-
-
-@cp_app.command("list")
-def cp_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
-    """The charge points, with what they last registered."""
-    from evcharge.storage.store import Store
-
-    found = [cp for cp in Store(db).charge_points() if not cp.removed]
-    rows: list[dict[str, object]] = [
-        {
-            "cp_id": cp.cp_id,
-            "location": cp.location,
-            "price_per_kwh": None if (price := cp.known_price_per_kwh) is None else str(price),
-            "currency": cp.currency,
-            "max_power_w": cp.max_power_w,
-            "status": cp.status,
-            "out_of_service": cp.out_of_service,
-            "has_key": cp.key_hash is not None,
-        }
-        for cp in found
-    ]
-    _print_rows(rows, json, "no charge point has been added")
-
-
-@cp_app.command("remove")
-def cp_remove(cp_id: options.CpIdArgument, db: options.Database = Path("evcharge.db")) -> None:
-    """Refuse a charge point from its next connection on; its history stays."""
-    _registry(db).remove_charge_point(cp_id, _me(), clock.now().utc)
-    typer.echo(f"removed: {cp_id}")
-
-
-@drivers_app.command("add")
-def drivers_add(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
-    """Serve a driver; prints its key, this once."""
-    key = new_key()
-    _registry(db).add_driver(driver_id, key, _me(), clock.now().utc)
-    typer.echo(key)
-    typer.echo(f"This is the key of {driver_id}, which it signs with; it cannot be shown again.", err=True)
-
-
-@drivers_app.command("list")
-def drivers_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
-    """The drivers, and since when they are served."""
-    rows: list[dict[str, object]] = [
-        {
-            "driver_id": row.driver_id,
-            "added_at": row.added_at.isoformat(timespec="seconds"),
-            "has_key": row.has_key,
-        }
-        for row in _registry(db).drivers()
-    ]
-    _print_rows(rows, json, "no driver has been added")
-
-
-@drivers_app.command("remove")
-def drivers_remove(driver_id: options.DriverIdArgument, db: options.Database = Path("evcharge.db")) -> None:
-    """Refuse a driver's requests from now on; the history stays."""
-    _registry(db).remove_driver(driver_id, _me(), clock.now().utc)
-    typer.echo(f"removed: {driver_id}")
-
-
-@token_app.command("add")
-def token_add(
-    name: options.TokenName,
-    role: Annotated[
-        Role, options.option("--role", "What it allows: to look, or also to change.", metavar="viewer|operator")
-    ],
-    db: options.Database = Path("evcharge.db"),
-) -> None:
-    """Give an operator or a viewer access to Central's HTTP interface; prints the token, this once."""
-    token = new_key()
-    _registry(db).add_token(name, role, hash_key(token), _me(), clock.now().utc)
-    typer.echo(token)
-    typer.echo(f"This is the token {name} ({role}); it is not stored and cannot be shown again.", err=True)
-
-
-@token_app.command("list")
-def token_list(db: options.Database = Path("evcharge.db"), json: options.Json = False) -> None:
-    """The tokens by their names, with their roles."""
-    rows: list[dict[str, object]] = [
-        {"name": token.name, "role": token.role, "added_at": token.added_at.isoformat(timespec="seconds")}
-        for token in _registry(db).tokens()
-    ]
-    _print_rows(rows, json, "no token has been added")
-
-
-@token_app.command("remove")
-def token_remove(name: options.TokenName, db: options.Database = Path("evcharge.db")) -> None:
-    """Refuse this token from now on."""
-    _registry(db).remove_token(name, _me(), clock.now().utc)
-    typer.echo(f"removed: {name}")
-
-
-def _print_rows(rows: list[dict[str, object]], json: bool, none: str) -> None:
-    if json:
-        typer.echo(answers.as_json(rows))
-    elif not rows:
-        typer.echo(none)
-    else:
-        for row in rows:
-            told = {
-                name: "not known yet" if value is None else one_line(str(value)) for name, value in row.items()
-            }
-            _say("  ".join(f"{name}={value}" for name, value in told.items()))
+        say(f"what was there is kept: {aside}", err=True)
 
 
 def command_line() -> Any:
@@ -1096,7 +1002,7 @@ def _main(program: str, name: str | None = None) -> None:
     try:
         (command if name is None else command.commands[name])(sys.argv[1:], prog_name=program)
     except EvchargeError as error:
-        _say(f"{program}: {answers.explained(error)}", err=True)
+        say(f"{program}: {answers.explained(error)}", err=True)
         sys.exit(exit_code_of(error))
 
 

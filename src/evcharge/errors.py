@@ -32,6 +32,9 @@
         ├── ReconnectRequested     reconnect_requested     (closes the connection)
         ├── NotRegistered          not_registered
         ├── NotYours               not_yours
+        ├── NotConfirmed           not_confirmed
+        ├── AboveCeiling           above_ceiling
+        ├── LimitTooLow            limit_too_low
         ├── RequestExpired         request_expired
         ├── UnknownChargePoint     unknown_charge_point
         ├── UnknownDriver          unknown_driver
@@ -181,6 +184,18 @@ class NotRegistered(WireError):
 
 class NotYours(WireError):
     code = "not_yours"
+
+
+class NotConfirmed(WireError):
+    code = "not_confirmed"
+
+
+class AboveCeiling(WireError):
+    code = "above_ceiling"
+
+
+class LimitTooLow(WireError):
+    code = "limit_too_low"
 
 
 class RequestExpired(WireError):

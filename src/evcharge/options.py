@@ -11,10 +11,14 @@ import typer
 from evcharge.domain.battery import Current
 from evcharge.protocol import messages
 from evcharge.protocol.currencies import is_currency
-from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_price, fits, is_id
-from evcharge.protocol.notation import plain_decimal
+from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_cost, check_price, fits, is_id
+from evcharge.protocol.notation import is_plain, plain_decimal
 from evcharge.transport.tcp import Address
 from evcharge.zones import zone_called
+
+MAX_KW = 100_000.0
+MAX_KWH = 1_000_000.0
+MAX_HOURS = 8760.0
 
 
 def option(flag: str, help: str, **settings: Any) -> Any:
@@ -63,6 +67,38 @@ def parse_price(text: str | Decimal) -> Decimal:
             f" {PRICE_DECIMALS} decimals, not {text!a}"
         ) from None
     return price
+
+
+def parse_cost(text: str) -> Decimal:
+    try:
+        cost = plain_decimal(text)
+        check_cost(cost)
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected an amount of at most two decimals such as 30.00, not {text!a}"
+        ) from None
+    return cost
+
+
+def parse_kw(text: str) -> int:
+    """In W."""
+    return round(_number(text, "a power in kW", 0.001, MAX_KW) * 1000)
+
+
+def parse_kwh(text: str) -> int:
+    """In Wh."""
+    return round(_number(text, "an energy in kWh", 0.001, MAX_KWH) * 1000)
+
+
+def parse_hours(text: str) -> float:
+    return _number(text, "a number of hours", 0.0001, MAX_HOURS)
+
+
+def _number(text: str, what: str, least: float, most: float) -> float:
+    value = float(text) if is_plain(text) else float("nan")
+    if not least <= value <= most:
+        raise typer.BadParameter(f"expected {what} from {least:g} to {most:g}, not {text!a}")
+    return value
 
 
 def parse_currency(text: str) -> str:

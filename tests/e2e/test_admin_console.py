@@ -82,7 +82,15 @@ def test_every_command(world: World, where: str) -> None:
     answer("price CP001 0.45", "CP001 costs 0.45 EUR/kWh")
     answer("price CP001 0.5 CHF", "CP001 costs 0.5 CHF/kWh")
     assert "set by an operator" in answer("show CP001", "last heard")
-    answer("price CP001 own", "CP001 brings its own price when it registers next")
+    answer("price CP001 own", "EUR/kWh again, its own price")
+    answer(
+        "ceilings CP001 price=0.60 currency=EUR power=22", "CP001 may register up to 0.60 EUR/kWh, up to 22.0 kW"
+    )
+    answer("ceilings all power=default", "changed: the ceilings of 1 charge points")
+    assert "up to 0.60 EUR/kWh" in answer("show CP001", "last heard")
+    answer("limits ana energy=40 cost=30 hours=12", "up to 40.000 kWh, up to 30, up to 12 h")
+    answer("limits ana signed=yes", "error: ana has no key to sign with")
+    answer("limits ana hours=default", "up to 40.000 kWh, up to 30")
     answer("faults", "description" if "connection_lost" in answer("faults CP001", "fault") else "no fault")
     answer("view charging", "the screen shows those that are charging")
     answer("view", "the screen shows all charge points")

@@ -28,7 +28,7 @@ from evcharge.fleet import fleet_ids
 from evcharge.transport.tcp import Address
 
 # What the commands cannot do without.
-ARGUMENTS = {"cp_id": "CP001", "driver_id": "D1", "file": "sessions.csv", "name": "maria"}
+ARGUMENTS = {"cp_id": "CP001", "driver_id": "D1", "driver_ids": "D1", "file": "sessions.csv", "name": "maria"}
 OPTIONS = {"--engine": "localhost:1", "--count": "3", "--role": "viewer"}
 
 # A value other than the default, for the options that do not take just any text.
@@ -549,8 +549,73 @@ def test_charge_points_as_json(run: Run) -> None:
             "status": "DISCONNECTED",
             "out_of_service": False,
             "has_key": True,
+            "ceiling_price_per_kwh": None,
+            "ceiling_currency": None,
+            "ceiling_power_w": None,
+            "removed": False,
         }
     ]
+
+
+def test_ceilings_are_set_for_one_for_several_from_a_file_and_for_all(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfCP002  # at the harbour\r\n\r\nCP003")
+    ceiling = ("--max-price", "0.60", "--currency", "EUR", "--max-power", "22")
+    keys = run("cp", "add", "CP001", "--file", "ids.txt", *ceiling).out.splitlines()
+    assert [line.split()[0] for line in keys] == ["CP001", "CP002", "CP003"]
+    assert len({line.split()[1] for line in keys}) == 3
+
+    def ceilings() -> list[tuple[object, ...]]:
+        found = json.loads(run("cp", "list", "--json").out)
+        return [(cp["ceiling_price_per_kwh"], cp["ceiling_currency"], cp["ceiling_power_w"]) for cp in found]
+
+    assert ceilings() == [("0.60", "EUR", 22_000)] * 3
+    assert run("cp", "set", "CP001", "CP002", "--max-price", "0.8").out == "set: CP001\nset: CP002\n"
+    assert run("cp", "set", "--all", "--max-power", "default").out.count("set: ") == 3
+    assert run("cp", "set", "--all", "--max-power", "default").out == "it was so already\n"
+    assert ceilings() == [("0.8", "EUR", None)] * 2 + [("0.60", "EUR", None)]
+    assert "ceiling_price_per_kwh=0.8" in run("cp", "list").out
+
+
+def test_of_several_charge_points_all_are_added_or_none(run: Run) -> None:
+    run("cp", "add", "CP002")
+    done = run("cp", "add", "CP001", "CP002")
+    assert (done.code, done.out) == (2, "")
+    assert "the charge point CP002 is there already" in done.err
+    assert len(json.loads(run("cp", "list", "--json").out)) == 1
+    assert run("cp", "set", "CP002", "CP009", "--max-power", "5").code == 2
+    assert json.loads(run("cp", "list", "--json").out)[0]["ceiling_power_w"] is None
+
+
+def test_limits_of_a_driver_are_set_when_it_is_added_and_later(run: Run) -> None:
+    run("drivers", "add", "ana", "--max-energy", "40", "--max-cost", "30", "--max-hours", "12", "--signed-only")
+
+    def limits() -> tuple[object, ...]:
+        ((ana),) = json.loads(run("drivers", "list", "--json").out)
+        return ana["max_energy_wh"], ana["max_cost"], ana["max_hours"], ana["signed_only"]
+
+    assert limits() == (40_000, "30", 12.0, True)
+    assert run("drivers", "set", "ana", "--max-energy", "default", "--no-signed-only").out == "set: ana\n"
+    assert limits() == (None, "30", 12.0, False)
+    assert run("drivers", "set", "bob", "--max-energy", "1").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("cp", "add"), "name at least one charge point"),
+        (("cp", "set", "CP001"), "say what to set"),
+        (("cp", "set", "CP001", "--all", "--max-power", "5"), "--all is all of them"),
+        (("cp", "set", "CP001", "--max-power", "0"), "expected a power in kW from 0.001"),
+        (("cp", "set", "CP001", "--max-price", "dear"), "expected a price from 0 to 1000"),
+        (("drivers", "set", "ana"), "say what to set"),
+        (("drivers", "set", "ana", "--max-hours", "nan"), "expected a number of hours"),
+        (("drivers", "set", "ana", "--max-cost", "-1"), "expected an amount"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_sentence(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    done = run(*arguments)
+    assert done.code == 2
+    assert sentence in " ".join(done.err.replace("│", " ").split())
 
 
 def test_a_key_is_printed_once_and_only_its_hash_is_stored(run: Run, tmp_path: Path) -> None:
@@ -589,7 +654,7 @@ def test_drivers_are_added_listed_and_removed(run: Run) -> None:
     assert "cannot be shown again" in added.err
     listed = run("drivers", "list").out
     assert listed.startswith("driver_id=D1  added_at=")
-    assert listed.endswith("has_key=True\n")
+    assert listed.endswith("has_key=True\n")  # Neither limits nor marks that are not there.
     assert key not in listed
     done = run("drivers", "add", "D1")
     assert (done.code, done.out) == (2, "")

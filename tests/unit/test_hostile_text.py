@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from evcharge import cli
+from evcharge import registry_commands
 from evcharge.central.console import AdminCLI
 from evcharge.central.panels import NetworkView
 from evcharge.central.panels import draw as draw_network
@@ -80,19 +80,19 @@ class Elsewhere:
 
 
 def driver_list(folder: Path) -> None:
-    cli._say(answers.charge_points_of([CP], answers._framed))
+    registry_commands.say(answers.charge_points_of([CP], answers._framed))
 
 
 def driver_console(folder: Path) -> None:
-    say(answers.charge_points_of([CP], table))
+    registry_commands.say(answers.charge_points_of([CP], table))
 
 
 def driver_json(folder: Path) -> None:
-    cli._say(answers.as_json([CP]))
+    registry_commands.say(answers.as_json([CP]))
 
 
 def refusal(folder: Path) -> None:
-    cli._say(answers.explained(UnknownChargePoint(HOSTILE.replace("\n", ""))), err=True)
+    registry_commands.say(answers.explained(UnknownChargePoint(HOSTILE.replace("\n", ""))), err=True)
 
 
 def log_for_people(folder: Path) -> None:
@@ -121,7 +121,7 @@ def panels(folder: Path) -> None:
 def admin_command(folder: Path) -> None:
     desk: Any = Elsewhere()
     console = AdminCLI(desk, EventLog(), title="", quit_help="")
-    cli._say(asyncio.run(console.commands.run("show CP001")))
+    registry_commands.say(asyncio.run(console.commands.run("show CP001")))
 
 
 def echoed_command(folder: Path) -> None:
@@ -130,11 +130,11 @@ def echoed_command(folder: Path) -> None:
 
 def cp_list(folder: Path) -> None:
     path = stored(folder)
-    cli.cp_list(path, False)
+    registry_commands.cp_list(path, False)
 
 
 def cp_list_json(folder: Path) -> None:
-    cli.cp_list(stored(folder), True)
+    registry_commands.cp_list(stored(folder), True)
 
 
 def stored(folder: Path) -> Path:
@@ -147,7 +147,7 @@ def stored(folder: Path) -> Path:
 
 def demo(folder: Path) -> None:
     view = View("localhost:9092")
-    view.on_event = cli._say
+    view.on_event = registry_commands.say
     view.tell(HOSTILE)
 
 
@@ -156,8 +156,8 @@ def replay(folder: Path) -> None:
     tally.failures["S-1"] = HOSTILE
     row = Row(2, "S-1", "CP001", "ana", NOW, 3600, 7400)
     sessions, plan = Sessions([row], [Skipped(3, HOSTILE)], None), plan_of([row], 1.0)
-    cli._say(announcement(folder / "sessions.csv", sessions, plan, 1.0))
-    cli._say(text_of(report(sessions, plan, tally, 1.0)))
+    registry_commands.say(announcement(folder / "sessions.csv", sessions, plan, 1.0))
+    registry_commands.say(text_of(report(sessions, plan, tally, 1.0)))
 
 
 def trace(folder: Path) -> None:

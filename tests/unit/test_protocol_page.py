@@ -107,6 +107,8 @@ def type_text(kind: inspect.Type) -> str:
             return f"{value} or null"
         case inspect.StrType(pattern=str() as pattern) if ID_PATTERN in pattern:
             return "id"
+        case inspect.StrType(pattern=str() as pattern) if "0-9a-f" in pattern:
+            return "string"
         case inspect.StrType(max_length=int()):
             return "text"
         case inspect.StrType(pattern=str()):

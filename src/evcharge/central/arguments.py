@@ -2,17 +2,23 @@
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from evcharge.console.shell import whole_number
+from evcharge.console.shell import energy_wh_of, number, whole_number
 from evcharge.errors import UsageError
-from evcharge.protocol.messages import NO_ID, check_price, fits, is_id
-from evcharge.protocol.notation import is_plain
-from evcharge.protocol.operators import MAX_ROWS, SessionFilter
+from evcharge.protocol.currencies import is_currency
+from evcharge.protocol.messages import NO_ID, check_cost, check_price, fits, is_id
+from evcharge.protocol.notation import is_plain, plain_decimal
+from evcharge.protocol.operators import MAX_HOURS, MAX_ROWS, SessionFilter
 
 ROWS = 20
+CEILING_WORDS = ("price=", "currency=", "power=")
+LIMIT_WORDS = ("energy=", "cost=", "hours=", "signed=")
+DEFAULT = "default"
+MAX_KW = 100_000
 FILTERS = ("cp=", "driver=", "since=", "until=", "limit=", "before=")
 
 
@@ -57,6 +63,67 @@ def price_of(text: str) -> Decimal:
     except ValueError as problem:
         raise UsageError(str(problem)) from None
     return price
+
+
+def ceilings_in(words: list[str]) -> dict[str, Any]:
+    """`price=0.60 currency=EUR power=22`: which fields of `Ceilings` are to be others; `default` is Central's."""
+    found: dict[str, Any] = {}
+    for name, value in _named(words, CEILING_WORDS, DEFAULT).items():
+        match name:
+            case "price":
+                found["price_per_kwh"] = price_of(value) if value is not None else None
+            case "currency":
+                found["currency"] = currency_of(value) if value is not None else None
+            case _:
+                power = number(value, "power= in kW", 0.001, MAX_KW) if value is not None else None
+                found["power_w"] = round(power * 1000) if power is not None else None
+    return found
+
+
+def limits_in(words: list[str]) -> dict[str, Any]:
+    """`energy=40 cost=30 hours=12 signed=yes`: which fields of `Limits`, or `signed_only`, are to be others."""
+    found: dict[str, Any] = {}
+    for name, value in _named(words, LIMIT_WORDS, DEFAULT).items():
+        match name:
+            case "energy":
+                found["energy_wh"] = energy_wh_of(value) if value is not None else None
+            case "cost":
+                found["cost"] = cost_of(value) if value is not None else None
+            case "hours":
+                found["hours"] = number(value, "hours=", 0.001, MAX_HOURS) if value is not None else None
+            case _:
+                if value not in ("yes", "no"):
+                    raise UsageError("signed= is yes or no")
+                found["signed_only"] = value == "yes"
+    return found
+
+
+def _named(words: list[str], names: tuple[str, ...], nothing: str) -> dict[str, str | None]:
+    """`name=value` for some of the names; None for the value that means nothing."""
+    values: dict[str, str | None] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or f"{name}=" not in names:
+            raise UsageError(f"{word!a} is none of {', '.join(names)}")
+        if name in values:
+            raise UsageError(f"{name}= is there twice")
+        values[name] = value if value != nothing else None
+    return values
+
+
+def currency_of(text: str) -> str:
+    if not is_currency(text):
+        raise UsageError(f"a currency is one of ISO 4217 such as EUR, not {text[:12]!a}")
+    return text
+
+
+def cost_of(text: str) -> Decimal:
+    try:
+        cost = plain_decimal(text)
+        check_cost(cost)
+    except ValueError as problem:
+        raise UsageError(str(problem)) from None
+    return cost
 
 
 def day_of(text: str) -> date:

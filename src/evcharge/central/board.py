@@ -15,7 +15,7 @@ from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.from_drivers import unavailable
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network
-from evcharge.protocol.operators import Changes, ChargePointNow, Event, OpenSession
+from evcharge.protocol.operators import CeilingsNow, Changes, ChargePointNow, Event, OpenSession
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 2.0
@@ -28,10 +28,15 @@ def seen(network: Network, cp_ids: set[str], events: list[Event], now: Instant) 
     charge_points = [network.charge_points[cp_id] for cp_id in cp_ids]
     return Changes(
         as_of=now.utc,
-        charge_points=[_charge_point(network, cp, now) for cp in charge_points if not cp.removed],
-        removed_cp_ids=[cp.cp_id for cp in charge_points if cp.removed],
+        charge_points=[_charge_point(network, cp, now) for cp in charge_points if _is_shown(network, cp)],
+        removed_cp_ids=[cp.cp_id for cp in charge_points if not _is_shown(network, cp)],
         events=events,
     )
+
+
+def _is_shown(network: Network, cp: ChargePoint) -> bool:
+    """One that was removed is, until its session has ended."""
+    return not cp.removed or cp.cp_id in network.session_at
 
 
 def _charge_point(network: Network, cp: ChargePoint, now: Instant) -> ChargePointNow:
@@ -43,12 +48,18 @@ def _charge_point(network: Network, cp: ChargePoint, now: Instant) -> ChargePoin
         connected=cp.connection is not None,
         available=unavailable(network, cp) is None,
         out_of_service=cp.out_of_service,
+        removed=cp.removed,
         price_per_kwh=cp.known_price_per_kwh,
         currency=cp.currency,
         price_by_operator=cp.price_by_operator,
         own_price_per_kwh=cp.own_price_per_kwh,
         own_currency=cp.own_currency,
         max_power_w=cp.max_power_w,
+        ceilings=CeilingsNow(
+            max_price_per_kwh=cp.ceiling_price_per_kwh,
+            currency=cp.ceiling_currency,
+            max_power_w=cp.ceiling_power_w,
+        ),
         faults=sorted(cp.faults),
         last_heard_at=now.utc_of(cp.last_heard_s) if cp.last_heard_s else None,
         session=msgspec.convert(session, OpenSession, from_attributes=True) if session is not None else None,

@@ -17,16 +17,22 @@ from evcharge.domain.commands import Bill
 from evcharge.domain.status import Status
 from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
 from evcharge.protocol.operators import (
+    CEILING_FIELDS,
+    LIMIT_FIELDS,
     AuditPage,
     By,
+    CeilingsChanged,
+    CeilingsOrder,
     Changes,
     ChargePointKey,
     ChargePointNow,
     ChargePointPage,
     DriverKey,
     DriverPage,
+    DriverRow,
     FaultPage,
     Health,
+    LimitsOrder,
     MeterValuePage,
     NewChargePoint,
     NewDriver,
@@ -45,6 +51,7 @@ from evcharge.protocol.operators import (
     ToSettlePage,
     ToSettleRow,
     Totals,
+    order_of,
 )
 from evcharge.protocol.plain_text import one_line
 
@@ -190,6 +197,15 @@ class DeskClient:
             return await self._ask("DELETE", path, ChargePointNow)
         order = PriceOrder(price_per_kwh=price_per_kwh, currency=currency)
         return await self._ask("PUT", path, ChargePointNow, order)
+
+    async def set_ceilings(self, cp_id: str | None, changes: Mapping[str, Any]) -> list[str]:
+        path = "/v1/ceilings" if cp_id is None else f"/v1/charge-points/{cp_id}/ceilings"
+        order = CeilingsOrder(**order_of(CEILING_FIELDS, changes))
+        return (await self._ask("PUT", path, CeilingsChanged, order)).changed_cp_ids
+
+    async def set_driver(self, driver_id: str, changes: Mapping[str, Any]) -> DriverRow:
+        order = LimitsOrder(**order_of(LIMIT_FIELDS, changes))
+        return await self._ask("PUT", f"/v1/drivers/{driver_id}/limits", DriverRow, order)
 
     async def add_charge_point(self, cp_id: str) -> ChargePointKey:
         return await self._ask("POST", "/v1/charge-points", ChargePointKey, NewChargePoint(cp_id=cp_id))

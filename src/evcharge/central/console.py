@@ -7,13 +7,18 @@ from pathlib import Path
 
 from evcharge import clock
 from evcharge.central.arguments import (
+    CEILING_WORDS,
     FILTERS,
+    LIMIT_WORDS,
     ROWS,
     an_id,
     at_most_one,
+    ceilings_in,
+    currency_of,
     day_of,
     history_of,
     kind_and_id,
+    limits_in,
     price_of,
     session_id_of,
     uuid_of,
@@ -22,6 +27,7 @@ from evcharge.central.client import DeskClient
 from evcharge.central.desk import Desk
 from evcharge.central.panels import NetworkView, draw, matches
 from evcharge.central.settling_commands import SETTLE, TO_SETTLE, close, session_at, settle, to_settle
+from evcharge.central.texts import ceilings_text, limits_text
 from evcharge.children import first_of
 from evcharge.console.drawing import kw, kwh
 from evcharge.console.events import EventLog
@@ -33,7 +39,6 @@ from evcharge.domain.status import Status
 from evcharge.errors import EvchargeError, UsageError
 from evcharge.logs import line_of
 from evcharge.private_files import private
-from evcharge.protocol.currencies import is_currency
 from evcharge.protocol.messages import is_id
 from evcharge.protocol.operators import (
     MAX_ROWS,
@@ -167,6 +172,18 @@ class AdminCLI:
             "out": Command("CP_ID|all", "out of service; a charge that runs goes on", self._out, all_or_one),
             "in": Command("CP_ID|all", "back into service", self._in, all_or_one),
             "price": Command("CP_ID PRICE [CURRENCY]|own", "price of a kWh, or own", self._price, (cp_ids, _own)),
+            "ceilings": Command(
+                "CP_ID|all [price=…] [currency=…] [power=KW]",
+                "the most that a Monitor may register",
+                self._ceilings,
+                (lambda: ["all", *cp_ids()], *((lambda: CEILING_WORDS,) * len(CEILING_WORDS))),
+            ),
+            "limits": Command(
+                "DRIVER_ID [energy=KWH] [cost=…] [hours=…] [signed=yes|no]",
+                "the most that a driver's charge may come to",
+                self._limits,
+                (drivers, *((lambda: LIMIT_WORDS,) * len(LIMIT_WORDS))),
+            ),
             "add": Command("cp|driver ID", "admit a charge point, or serve a driver", self._add, (_kinds,)),
             "remove": Command("cp|driver ID", "refuse from now on", self._remove, (_kinds, cp_ids)),
             "export": Command(
@@ -219,7 +236,7 @@ class AdminCLI:
         rows = [
             (
                 cp.cp_id,
-                f"{cp.status}{', out of service' if cp.out_of_service else ''}",
+                f"{cp.status}{', out of service' if cp.out_of_service else ''}{', removed' if cp.removed else ''}",
                 cp.location,
                 "not known yet" if cp.price_per_kwh is None else f"{cp.price_per_kwh} {cp.currency}",
                 cp.session.driver_id if cp.session is not None else "",
@@ -249,9 +266,11 @@ class AdminCLI:
             ("state", cp.status),
             ("connected", "yes" if cp.connected else "no"),
             ("in service", "no" if cp.out_of_service else "yes"),
+            *([("removed", "yes; it is gone when its session has ended")] if cp.removed else []),
             ("location", cp.location),
             ("price", price),
             ("power", f"up to {kw(cp.max_power_w)} kW"),
+            ("may register", ceilings_text(cp.ceilings)),
             ("faults", ", ".join(cp.faults) or "none"),
             ("last heard", _time_in(zone, cp.last_heard_at) or "never"),
         ]
@@ -352,9 +371,10 @@ class AdminCLI:
 
     async def _drivers(self, words: list[str]) -> str:
         page = await self._desk.drivers(at_most_one(words, "drivers [AFTER_ID]"), MAX_ROWS)
-        rows = [(row.driver_id, _time(row.added_at, page.zone)) for row in page.drivers]
+        rows = [(row.driver_id, _time(row.added_at, page.zone), limits_text(row)) for row in page.drivers]
         more = f"\nmore with: drivers {page.next_after}" if page.next_after is not None else ""
-        return _timed(table(("driver", "added"), rows, "no driver has been added"), page.zone) + more
+        head = ("driver", "added", "a charge of his")
+        return _timed(table(head, rows, "no driver has been added"), page.zone) + more
 
     async def _revenue(self, words: list[str]) -> str:
         by = By.DAY
@@ -444,11 +464,28 @@ class AdminCLI:
             if cp.own_price_per_kwh is None:
                 return f"{words[0]} brings its own price when it registers next; until then it stays"
             return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh again, its own price"
-        currency = words[2] if len(words) == 3 else None
-        if currency is not None and not is_currency(currency):
-            raise UsageError(f"a currency is one of ISO 4217 such as EUR, not {currency[:12]!a}")
+        currency = currency_of(words[2]) if len(words) == 3 else None
         cp = await self._desk.set_price(words[0], price_of(words[1]), currency)
         return f"{cp.cp_id} costs {cp.price_per_kwh} {cp.currency}/kWh; charges that run keep their price"
+
+    async def _ceilings(self, words: list[str]) -> str:
+        usage = "ceilings CP_ID|all [price=…] [currency=…] [power=KW]; default is Central's own"
+        cp_id = an_id(words[:1], usage)
+        changes = ceilings_in(words[1:])
+        if not changes and cp_id == "all":
+            raise UsageError(f"say: {usage}")
+        if changes:
+            changed = await self._desk.set_ceilings(None if cp_id == "all" else cp_id, changes)
+            if cp_id == "all":
+                return f"changed: the ceilings of {len(changed)} charge points"
+        cp = await self._desk.charge_point(cp_id)
+        return f"{cp_id} may register {ceilings_text(cp.ceilings)}"
+
+    async def _limits(self, words: list[str]) -> str:
+        usage = "limits DRIVER_ID [energy=KWH] [cost=…] [hours=…] [signed=yes|no]; default is Central's for all"
+        driver_id = an_id(words[:1], usage)
+        driver = await self._desk.set_driver(driver_id, limits_in(words[1:]))
+        return f"a charge of {driver_id} that begins from now on: {limits_text(driver)}"
 
     async def _add(self, words: list[str]) -> str:
         kind, name = kind_and_id(words, "add")

@@ -3,12 +3,13 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ import msgspec
 
 from evcharge import clock
 from evcharge.central.board import Board, Watcher
+from evcharge.domain.ceilings import Ceilings
 from evcharge.domain.charge_point import hash_key
 from evcharge.domain.commands import (
     Actor,
@@ -32,6 +34,7 @@ from evcharge.domain.commands import (
     StartCharge,
     StopCharge,
 )
+from evcharge.domain.driver import Limits
 from evcharge.domain.status import Status
 from evcharge.errors import NotDecided, UnknownChargePoint
 from evcharge.keys import new_key
@@ -61,8 +64,9 @@ from evcharge.protocol.operators import (
     Waiting,
 )
 from evcharge.storage.books import Books
-from evcharge.storage.registry import Registry, Token
+from evcharge.storage.registry import Driver, Registry, Token
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 REVENUE_DAYS = 30
 EXPORT_ROWS = 1000
 
@@ -167,9 +171,7 @@ class Desk:
 
     async def drivers(self, after: str = "", limit: int = 100) -> DriverPage:
         found = await self._in_thread(self.registry.drivers, after, limit + 1)
-        page = [
-            DriverRow(driver_id=row.driver_id, added_at=row.added_at, has_key=row.has_key) for row in found[:limit]
-        ]
+        page = [_driver_row(row) for row in found[:limit]]
         more = len(found) > limit
         return DriverPage(drivers=page, next_after=page[-1].driver_id if more else None, zone=self.zone.key)
 
@@ -280,16 +282,34 @@ class Desk:
             raise NotDecided(f"the price of {cp_id} is set, but Central is held up and cannot show it yet")
         return cp
 
-    async def add_charge_point(self, cp_id: str) -> ChargePointKey:
+    async def set_ceilings(self, cp_id: str | None, changes: Mapping[str, Any]) -> list[str]:
+        """The ids of those that have changed; all are meant when `cp_id` is None. Raises `NotThere`.
+
+        `changes` has the fields of `Ceilings` that are to be others.
+        """
+        cp_ids = None if cp_id is None else [cp_id]
+        changed = await self._write(self.registry.set_ceilings, cp_ids, changes, self.actor, clock.now().utc)
+        for changed_id in changed if cp_id is not None else []:
+            await self._reread(changed_id)  # All of them Central notices by itself.
+        return changed
+
+    async def set_driver(self, driver_id: str, changes: Mapping[str, Any]) -> DriverRow:
+        """`changes` has the fields of `Limits`, or `signed_only`, that are to be others. Raises `NotThere`."""
+        return _driver_row(
+            await self._write(self.registry.set_driver, driver_id, changes, self.actor, clock.now().utc)
+        )
+
+    async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NOTHING) -> ChargePointKey:
         """Raises `AlreadyThere`."""
         key = new_key()
         now = clock.now().utc
-        await self._write(self.registry.add_charge_point, cp_id, hash_key(key), self.actor, now)
+        add = self.registry.add_charge_point
+        await self._write(add, cp_id, hash_key(key), self.actor, now, Ceilings(**ceilings))
         await self._reread(cp_id)
         return ChargePointKey(cp_id=cp_id, key=key)
 
     async def remove_charge_point(self, cp_id: str) -> None:
-        """Its connection ends at once. Raises `NotThere`."""
+        """Its connection ends at once, or with the session that is open there. Raises `NotThere`."""
         await self._write(self.registry.remove_charge_point, cp_id, self.actor, clock.now().utc)
         await self._reread(cp_id)
 
@@ -298,15 +318,30 @@ class Desk:
         with suppress(NotDecided):
             await self.order(self.actor, Reread(cp_id))
 
-    async def add_driver(self, driver_id: str) -> DriverKey:
-        """Raises `AlreadyThere`."""
+    async def add_driver(self, driver_id: str, settings: Mapping[str, Any] = NOTHING) -> DriverKey:
+        """`settings` as the `changes` of `set_driver`. Raises `AlreadyThere`."""
         key = new_key()
-        await self._write(self.registry.add_driver, driver_id, key, self.actor, clock.now().utc)
+        limits = Limits(**{name: value for name, value in settings.items() if name != "signed_only"})
+        signed_only = bool(settings.get("signed_only"))
+        now = clock.now().utc
+        await self._write(self.registry.add_driver, driver_id, key, self.actor, now, limits, signed_only)
         return DriverKey(driver_id=driver_id, key=key)
 
     async def remove_driver(self, driver_id: str) -> None:
         """Raises `NotThere`."""
         await self._write(self.registry.remove_driver, driver_id, self.actor, clock.now().utc)
+
+
+def _driver_row(driver: Driver) -> DriverRow:
+    return DriverRow(
+        driver_id=driver.driver_id,
+        added_at=driver.added_at,
+        has_key=driver.has_key,
+        max_energy_wh=driver.limits.energy_wh,
+        max_cost=driver.limits.cost,
+        max_hours=driver.limits.hours,
+        signed_only=driver.signed_only,
+    )
 
 
 async def _changes(watcher: Watcher) -> AsyncIterator[Changes]:

@@ -48,13 +48,17 @@ from evcharge.protocol.operators import (
     MAX_ROWS,
     AuditPage,
     By,
+    CeilingsChanged,
+    CeilingsOrder,
     ChargePointKey,
     ChargePointNow,
     ChargePointPage,
     DriverKey,
     DriverPage,
+    DriverRow,
     FaultPage,
     Health,
+    LimitsOrder,
     MeterValuePage,
     NewChargePoint,
     NewDriver,
@@ -69,6 +73,7 @@ from evcharge.protocol.operators import (
     StartOrder,
     Stopping,
     Totals,
+    changes_of,
     read_body,
 )
 from evcharge.storage.registry import Token
@@ -333,12 +338,32 @@ async def unset_price(desk: TheDesk, cp_id: IdInPath) -> ChargePointNow:
     responses=problems(403, 409),
 )
 async def add_charge_point(desk: TheDesk, data: JSONBody[NewChargePoint]) -> ChargePointKey:
-    return await desk.add_charge_point(data.cp_id)
+    return await desk.add_charge_point(data.cp_id, changes_of(data))
+
+
+@put(
+    "/charge-points/{cp_id:str}/ceilings",
+    summary="Set the most that its Monitor may register: price, currency and power",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def set_ceilings(desk: TheDesk, cp_id: IdInPath, data: JSONBody[CeilingsOrder]) -> CeilingsChanged:
+    return CeilingsChanged(changed_cp_ids=await desk.set_ceilings(cp_id, changes_of(data)))
+
+
+@put(
+    "/ceilings",
+    summary="The same for all charge points",
+    guards=OPERATORS,
+    responses=problems(403),
+)
+async def set_ceilings_of_all(desk: TheDesk, data: JSONBody[CeilingsOrder]) -> CeilingsChanged:
+    return CeilingsChanged(changed_cp_ids=await desk.set_ceilings(None, changes_of(data)))
 
 
 @delete(
     "/charge-points/{cp_id:str}",
-    summary="Refuse a charge point from now on; its history stays",
+    summary="Refuse a charge point from now on, or from the end of its session; its history stays",
     guards=OPERATORS,
     responses=problems(403, 404),
 )
@@ -353,12 +378,22 @@ async def remove_charge_point(desk: TheDesk, cp_id: IdInPath) -> None:
     responses=problems(403, 409),
 )
 async def add_driver(desk: TheDesk, data: JSONBody[NewDriver]) -> DriverKey:
-    return await desk.add_driver(data.driver_id)
+    return await desk.add_driver(data.driver_id, changes_of(data))
+
+
+@put(
+    "/drivers/{driver_id:str}/limits",
+    summary="Set the most that a charge of this driver may come to, and whether each has to be confirmed",
+    guards=OPERATORS,
+    responses=problems(403, 404),
+)
+async def set_limits(desk: TheDesk, driver_id: IdInPath, data: JSONBody[LimitsOrder]) -> DriverRow:
+    return await desk.set_driver(driver_id, changes_of(data))
 
 
 @delete(
     "/drivers/{driver_id:str}",
-    summary="Refuse a driver's requests from now on; the history stays",
+    summary="Let a driver begin nothing from now on; what runs can be ended, the history stays",
     guards=OPERATORS,
     responses=problems(403, 404),
 )
@@ -414,6 +449,7 @@ def make_app(desk: Desk, metrics_page: MetricsPage, log: FilteringBoundLogger) -
             *(start, stop, set_service, set_service_of_all, set_service_of_what, set_price, unset_price),
             *(add_charge_point, remove_charge_point, add_driver, remove_driver),
             *http_settling.HANDLERS,
+            *(set_ceilings, set_ceilings_of_all, set_limits),
         ],
     )
     tokens = TokenLookups(desk)

@@ -143,6 +143,8 @@ def _state(cp: ChargePointNow) -> Text:
     text = Text(cp.status, STATUS_STYLES[cp.status] if _is_there(cp) else "dim")
     if cp.out_of_service:
         text = Text.assemble((cp.status, "dim"), (" out", "yellow"))
+    if cp.removed:
+        text.append(" removed", "yellow")
     return text
 
 

@@ -43,6 +43,7 @@ from evcharge.domain.decisions import (
     Closing,
     DeadLetter,
     Decisions,
+    EntriesChanged,
     Frame,
     FromKafka,
     FromMonitor,
@@ -104,6 +105,7 @@ COPY_BACK_EVERY_S = 0.5
 END_WITHIN_S = 4.0
 CLOSE_S = 1.5
 LEAST_S = 0.2
+LOOK_AT_ENTRIES_EVERY_S = 1.0
 RECEIPTS_NOTED_WITHIN_S = 1.0
 """That Kafka has them; with what is committed anyway, as each commit costs a wait for the disk."""
 FORGET_ANSWERS_EVERY_S = 3600.0
@@ -204,6 +206,8 @@ class Central:
             self._store = Store(config.database, self._stopping)
             try:
                 now = self._now()
+                self._registry = Registry(self._store.engine)
+                self._last_change = self._registry.last_change()
                 self._store.begin(now.utc)
                 self._network = Network(
                     config.policy,
@@ -262,6 +266,7 @@ class Central:
             "worker": self._work,
             "kafka-setup": self._join_kafka,
             "copy-back": self._copy_back,
+            "entries": self._look_at_entries,
             "publish-again": self._publish_what_waits,
             "history": self._historian.work,
         }
@@ -313,7 +318,7 @@ class Central:
         self._stopping.set()
         readers = self._readers.values()
         await asyncio.gather(*(asyncio.to_thread(reader.stop_reading) for reader in readers))
-        for name in ("kafka-setup", "copy-back", "publish-again"):
+        for name in ("kafka-setup", "copy-back", "publish-again", "entries"):
             await within(threads[name].join, LEAST_S)
         self._historian.stop()
         self._inbox.put(Stop())
@@ -381,7 +386,7 @@ class Central:
             actor=Actor("nobody", "nothing"),
             order=self._orders.place,
             board=self.board,
-            registry=Registry(self._store.engine),
+            registry=self._registry,
             books=Books(self._store.engine, self._config.zone),
             threads=threads,
             health_now=self._health,
@@ -741,6 +746,14 @@ class Central:
     def _copy_back(self) -> None:
         while not self._stopping.wait(COPY_BACK_EVERY_S):
             self._store.copy_back()
+
+    def _look_at_entries(self) -> None:
+        """`evcharge cp add` and the like write to the database beside us: act on that as on what is asked here."""
+        while not self._stopping.wait(LOOK_AT_ENTRIES_EVERY_S):
+            with suppress(DatabaseUnusable):  # The worker says so, and this is looked at again.
+                self._last_change, cp_ids = self._registry.changes_since(self._last_change)
+                if cp_ids:
+                    self._inbox.put(EntriesChanged(cp_ids))
 
     def _forget_old_answers(self, now: Instant) -> None:
         if now.monotonic_s >= self._next_forgetting_s:

@@ -9,6 +9,7 @@ import msgspec
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.commands import Actor, AuditEntry, Command
+from evcharge.domain.driver import KnownDriver
 from evcharge.domain.session import Session, SessionStatus
 from evcharge.domain.set_aside import SetAside, Settlement
 from evcharge.errors import WireError
@@ -70,7 +71,14 @@ class FromOperator:
     command: Command
 
 
-Input = MonitorCame | FromMonitor | MonitorGone | FromKafka | FromOperator
+@dataclass(frozen=True, slots=True)
+class EntriesChanged:
+    """Another program has changed these charge points in the database."""
+
+    cp_ids: frozenset[str]
+
+
+Input = MonitorCame | FromMonitor | MonitorGone | FromKafka | FromOperator | EntriesChanged
 
 
 @dataclass(slots=True)
@@ -96,9 +104,9 @@ class Known:
     answers: dict[UUID, Message] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     charge_points: dict[str, ChargePoint] = field(default_factory=dict)
-    drivers: dict[str, str | None] = field(default_factory=dict)
-    """By their ids, with their keys; None has who was admitted without one."""
-    removed_drivers: set[str] = field(default_factory=set)
+    owing: set[str] = field(default_factory=set)
+    """Those removed charge points that owe the account of a session which Central has closed."""
+    drivers: dict[str, KnownDriver] = field(default_factory=dict)
     set_aside: dict[UUID, list[SetAside]] = field(default_factory=dict)
     """Of a session all that was ever set aside."""
     set_aside_as: dict[int, SetAside] = field(default_factory=dict)

@@ -3,10 +3,13 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from evcharge.domain.ceilings import registered_above
 from evcharge.domain.charge_point import ChargePoint
+from evcharge.domain.driver import KnownDriver
 from evcharge.domain.instant import Instant
 from evcharge.domain.replies import start_command, status_of
 from evcharge.domain.session import Session
+from evcharge.domain.session_limits import target_wh
 from evcharge.domain.status import Status
 from evcharge.domain.stopping import request_stop
 from evcharge.errors import (
@@ -17,6 +20,7 @@ from evcharge.errors import (
     DriverBusy,
     InvalidField,
     NoOpenSession,
+    NotConfirmed,
     NotYours,
     OutOfService,
     RequestExpired,
@@ -41,10 +45,14 @@ from evcharge.protocol.messages import (
     derived_id,
     is_new_id,
 )
-from evcharge.protocol.records import SIGNATURE_HEADER, Received, is_signed
+from evcharge.protocol.records import SIGNATURE_HEADER, Received, is_confirmed, is_signed
 
 if TYPE_CHECKING:
     from evcharge.domain.network import Network
+
+STRANGER = KnownDriver()
+TO_END = (StopChargingRequest, ChargingStatusRequest, ChargingHistoryRequest)
+"""What a driver who has been removed may still ask for: how it stands, its end, and what it came to."""
 
 
 def impostor(net: "Network", record: Received, request: DriverRequest) -> WireError | None:
@@ -53,12 +61,14 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
     A charge that is asked for at a charge point does not come here: the charge point vouches for its driver.
     """
     driver_id = request.driver_id
-    if driver_id in net.known.removed_drivers:
+    driver = net.known.drivers.get(driver_id, STRANGER)
+    if driver.removed and not isinstance(request, TO_END):
         return UnknownDriver(f"there is no driver {driver_id}")
-    key = net.known.drivers.get(driver_id)
-    if key is not None:
-        if is_signed(record, key):
+    if driver.key is not None:
+        if is_signed(record, driver.key):
             return None
+        if driver.removed:
+            return UnknownDriver(f"there is no driver {driver_id}")
         if record.header(SIGNATURE_HEADER) is None:
             return AuthenticationFailed(
                 f"the record is not signed: {driver_id} has a key to sign it with (`evcharge driver --key`),"
@@ -67,7 +77,7 @@ def impostor(net: "Network", record: Received, request: DriverRequest) -> WireEr
         return AuthenticationFailed(f"the signature is not {driver_id}'s: its key, or what was signed, is another")
     if net.policy.open_registration:
         return None
-    if driver_id in net.known.drivers:
+    if driver_id in net.known.drivers and not driver.removed:
         return AuthenticationFailed(
             f"{driver_id} was added without a key; its operator must remove {driver_id} and add it again"
         )
@@ -103,6 +113,8 @@ def on_charge_request(net: "Network", request: ChargeRequest, connection: int | 
         net.reply(_acceptance(request, already, now), connection, request.driver_id)
         return
     _check_age(net, request, now)
+    if connection is not None:
+        _check_confirmation(net, request)
     session = authorise(net, request, now)
     net.answer(request, _acceptance(request, session, now), connection)
 
@@ -122,19 +134,21 @@ def authorise(net: "Network", request: ChargeRequest, now: Instant) -> Session:
     running = net.session_of.get(request.driver_id)
     if running is not None:
         raise DriverBusy(f"{request.driver_id} is already charging at {running.cp_id}")
-    _check_driver(net, request.driver_id)
+    driver = _served(net, request.driver_id)
+    limits = driver.limits.before(net.policy.limits)
     session = Session(
         number=next(net.session_numbers),
         session_id=derived_id(request.message_id, "session"),
         request_id=request.message_id,
         cp_id=cp.cp_id,
         driver_id=request.driver_id,
-        target_energy_wh=request.energy_wh,
+        target_energy_wh=target_wh(request.energy_wh, limits, cp.price_per_kwh, cp.currency),
         price_per_kwh=cp.price_per_kwh,
         currency=cp.currency,
         requested_at=now.utc,
         limit_w=cp.max_power_w,
         limit_since=now.utc,
+        max_hours=limits.hours,
     )
     net.keep(session, now)
     net.store(session)
@@ -152,7 +166,20 @@ def _acceptance(request: ChargeRequest, session: Session, now: Instant) -> Charg
         session_id=session.session_id,
         price_per_kwh=session.price_per_kwh,
         currency=session.currency,
+        target_energy_wh=session.target_energy_wh,
     )
+
+
+def _check_confirmation(net: "Network", request: ChargeRequest) -> None:
+    """Raises `NotConfirmed` for a charge at the charge point itself in the name of one who has to confirm each."""
+    driver = net.known.drivers.get(request.driver_id, STRANGER)
+    if not driver.signed_only or driver.removed:
+        return
+    if driver.key is None or not is_confirmed(request, driver.key):
+        raise NotConfirmed(
+            f"{request.driver_id} confirms each charge: give `confirmation`, which the card or app makes with its"
+            " key, or ask for the charge from the driver's own program"
+        )
 
 
 def _check_age(net: "Network", request: Message, now: Instant) -> None:
@@ -166,15 +193,17 @@ def _check_age(net: "Network", request: Message, now: Instant) -> None:
         raise RequestExpired(f"the request is dated {-age_s:.0f} s ahead of Central's clock; set the clock right")
 
 
-def _check_driver(net: "Network", driver_id: str) -> None:
-    if driver_id in net.known.drivers:
-        return
-    if not net.policy.open_registration or driver_id in net.known.removed_drivers:
+def _served(net: "Network", driver_id: str) -> KnownDriver:
+    """Raises `UnknownDriver`."""
+    driver = net.known.drivers.get(driver_id)
+    if driver is None and net.policy.open_registration:
+        if not is_new_id(driver_id):
+            raise InvalidField(f"`driver_id` {driver_id} {NO_ID}")
+        driver = net.known.drivers[driver_id] = STRANGER
+        net.out.drivers.add(driver_id)
+    if driver is None or driver.removed:
         raise UnknownDriver(f"there is no driver {driver_id}")
-    if not is_new_id(driver_id):
-        raise InvalidField(f"`driver_id` {driver_id} {NO_ID}")
-    net.known.drivers[driver_id] = None
-    net.out.drivers.add(driver_id)
+    return driver
 
 
 def charge_point(net: "Network", cp_id: str) -> ChargePoint:
@@ -187,6 +216,8 @@ def charge_point(net: "Network", cp_id: str) -> ChargePoint:
 
 def unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
     """Why nobody can start a charge at this charge point now; None if one can."""
+    if cp.removed:
+        return UnknownChargePoint(f"there is no charge point {cp.cp_id}")
     if cp.out_of_service:
         return OutOfService(f"{cp.cp_id} has been taken out of service by its operator")
     if cp.cp_id in net.session_at:
@@ -195,7 +226,7 @@ def unavailable(net: "Network", cp: ChargePoint) -> WireError | None:
         return ChargePointFaulty(f"{cp.cp_id} is faulty: {', '.join(sorted(cp.faults))}")
     if cp.status is not Status.ACTIVE:
         return ChargePointUnavailable(f"{cp.cp_id} is not connected")
-    return None
+    return registered_above(cp, net.policy)
 
 
 def on_stop_request(net: "Network", request: StopChargingRequest, connection: int | None, now: Instant) -> None:

@@ -1,11 +1,11 @@
 """How Central takes what a Monitor says: who it is, how it fares, what came of commands."""
 
 import math
-from bisect import insort
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from evcharge.domain import plausibility
+from evcharge.domain.ceilings import above_ceiling, ceilings_of
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import (
     Closing,
@@ -16,6 +16,7 @@ from evcharge.domain.decisions import (
 )
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_SILENT
 from evcharge.domain.instant import Instant
+from evcharge.domain.leaving import may_account, send_away, take_entry
 from evcharge.domain.replies import start_command
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Event, Status
@@ -75,7 +76,7 @@ def on_auth(net: "Network", request: AuthRequest, connection: int, now: Instant)
     if net.admitted.get(connection, request.cp_id) != request.cp_id:
         raise NotYours(f"this connection speaks for {net.admitted[connection]} alone")
     if request.cp_id not in net.charge_points and row is not None:
-        add_charge_point(net, row)
+        net.add_charge_point(row)
     net.admitted[connection] = request.cp_id
     net.out.frames.append(
         Frame(
@@ -92,31 +93,29 @@ def _check_identity(net: "Network", request: AuthRequest, came: MonitorCame) -> 
     """Raises `AuthenticationFailed` unless certificate and key are those of this charge point."""
     row = net.known.charge_points.get(request.cp_id)
     key_fits = (row or ChargePoint(request.cp_id)).admits(request.key)
-    keyless = row is None or (row.key_hash is None and not row.removed)
+    keyless = row is None or row.key_hash is None
     known = net.charge_points.get(request.cp_id)
     if known is not None and row is not None:
-        known.removed = row.removed
-        known.key_hash = row.key_hash
+        take_entry(net, known, row)
+    gone = row is not None and row.removed and not may_account(net, request.cp_id)
     if came.certified not in (None, request.cp_id):
         cn = f"{(came.certified or '')[:64]!a}"
         raise AuthenticationFailed(f"the client certificate is not that of {request.cp_id}: its CN is {cn}")
-    if not (net.policy.open_registration if keyless else key_fits):
+    if gone or not (net.policy.open_registration if keyless else key_fits):
         raise AuthenticationFailed(f"there is no charge point {request.cp_id}, or its key is another")
     if row is None and known is None and not is_new_id(request.cp_id):
         raise InvalidField(f"`cp_id` {request.cp_id} {NO_ID}")
 
 
-def add_charge_point(net: "Network", cp: ChargePoint) -> None:
-    net.charge_points[cp.cp_id] = cp
-    net.touched.add(cp.cp_id)
-    insort(net.cp_ids, cp.cp_id)
-
-
 def on_register(net: "Network", request: RegisterRequest, connection: int, now: Instant) -> None:
-    cp = net.charge_points.get(request.cp_id)
-    if cp is None:
-        cp = ChargePoint(request.cp_id)
-        add_charge_point(net, cp)
+    cp = net.charge_points.get(request.cp_id) or ChargePoint(request.cp_id)
+    above = above_ceiling(
+        cp.cp_id, ceilings_of(cp), net.policy, request.price_per_kwh, request.currency, request.max_power_w
+    )
+    if above is not None:
+        raise above  # Whatever was registered before stands.
+    if cp.cp_id not in net.charge_points:
+        net.add_charge_point(cp)
     if cp.connection is not None and cp.connection != connection:
         replaced = ConnectionReplaced(f"{cp.cp_id} has connected anew")
         net.out.closings.append(Closing(cp.connection, replaced))
@@ -176,6 +175,9 @@ def on_status(net: "Network", update: StatusUpdate, connection: int, now: Instan
             _settle(net, cp, session, update, now)
     elif session is not None and session.stop_requested:
         may_obey_now(net, session, now)
+    if cp.removed and cp.cp_id not in net.session_at and not (update.session_id or update.unsettled_session_ids):
+        send_away(net, cp, now)
+        return
     if update.session_id is not None and update.session_id not in net.sessions:
         # It charges for a session that Central has closed: its completion will say what is still to be billed.
         net.command(

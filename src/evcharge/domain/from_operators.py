@@ -14,14 +14,13 @@ from evcharge.domain.commands import (
     StartCharge,
     StopCharge,
 )
-from evcharge.domain.decisions import Closing
 from evcharge.domain.from_drivers import authorise, charge_point, check_id, session_of_request
-from evcharge.domain.from_monitors import add_charge_point
 from evcharge.domain.instant import Instant
+from evcharge.domain.leaving import reread
 from evcharge.domain.replies import stop_command
 from evcharge.domain.session import EndReason
 from evcharge.domain.stopping import request_stop
-from evcharge.errors import AuthenticationFailed, InvalidField, NoOpenSession, NotYours
+from evcharge.errors import InvalidField, NoOpenSession, NotYours
 from evcharge.protocol.currencies import check_currency
 
 if TYPE_CHECKING:
@@ -113,17 +112,4 @@ def _price_of(cp: ChargePoint) -> dict[str, object]:
 
 def on_reread(net: "Network", command: Reread, actor: Actor, now: Instant) -> None:
     """Nothing to audit: whoever wrote to the database has."""
-    row = net.known.charge_points.get(command.cp_id)
-    if row is None:
-        return
-    cp = net.charge_points.get(command.cp_id)
-    if cp is None:
-        cp = row
-        add_charge_point(net, cp)
-    cp.key_hash, cp.removed = row.key_hash, row.removed
-    net.touched.add(cp.cp_id)
-    if cp.removed:
-        removed = AuthenticationFailed(f"{cp.cp_id} has been removed")
-        for connection in [number for number, cp_id in net.admitted.items() if cp_id == cp.cp_id]:
-            net.out.closings.append(Closing(connection, removed))
-            net.connection_ended(connection, str(removed), now)
+    reread(net, command.cp_id, now)

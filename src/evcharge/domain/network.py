@@ -9,9 +9,11 @@ messages.
 
 import heapq
 import traceback
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum, auto
 from itertools import count, takewhile
 from uuid import UUID
@@ -26,6 +28,7 @@ from evcharge.domain.decisions import (
     Closing,
     DeadLetter,
     Decisions,
+    EntriesChanged,
     FaultCleared,
     FaultOpened,
     Frame,
@@ -43,13 +46,16 @@ from evcharge.domain.decisions import (
     Wanted,
     ended_as,
 )
+from evcharge.domain.driver import NO_LIMITS, Limits
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.floods import Floods
 from evcharge.domain.from_drivers import check_id, impostor
 from evcharge.domain.instant import Instant
+from evcharge.domain.leaving import reread, send_away
 from evcharge.domain.replies import receipt_of, refusal_of, status_of, stop_command
 from evcharge.domain.routes import KAFKA_ROUTES, MONITOR_ROUTES, OPERATOR_ROUTES, Routes
-from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.session import OWED, EndReason, Session, SessionStatus
+from evcharge.domain.session_limits import look_at_hours, watch_hours
 from evcharge.domain.status import Event, Status
 from evcharge.domain.stopping import AskedToStop, look_at_stop
 from evcharge.errors import (
@@ -106,6 +112,11 @@ class Policy:
     """A little less than a second, so that each of the readings that come once a second is told."""
     time_scale: float = 1.0
     open_registration: bool = False
+    max_price_per_kwh: Decimal = Decimal(10)
+    """Of a currency with two digits; of another, as many of its smallest unit."""
+    max_power_w: int = 1_000_000
+    limits: Limits = NO_LIMITS
+    """Of each session whose driver has none of its own."""
 
 
 class Timer(Enum):
@@ -115,6 +126,7 @@ class Timer(Enum):
     SESSIONS = auto()
     UPDATES = auto()
     STOP = auto()
+    HOURS = auto()
 
 
 def _is_for_a_person(error: WireError, message: Message) -> bool:
@@ -193,6 +205,8 @@ class Network:
                 case FromOperator(command=Correct(session_id)):
                     wanted.sessions.add(session_id)
                     wanted.set_aside.add(session_id)
+                case EntriesChanged(cp_ids):
+                    wanted.charge_points |= cp_ids
         return wanted
 
     def _want(self, message: Message, wanted: Wanted) -> None:
@@ -228,6 +242,9 @@ class Network:
                     self.connection_ended(connection, reason, now)
                 case FromOperator():
                     self.out.outcomes.append(Outcome(item.ticket, self._obey(item, now)))
+                case EntriesChanged(cp_ids):
+                    for cp_id in sorted(cp_ids):
+                        reread(self, cp_id, now)
         self._pass_deadlines(now)
         self._settle_moved(now)
         out, self.out = self.out, Decisions()
@@ -425,6 +442,11 @@ class Network:
         self.out.sessions[session.session_id] = session
         self.touched.add(session.cp_id)
 
+    def add_charge_point(self, cp: ChargePoint) -> None:
+        self.charge_points[cp.cp_id] = cp
+        self.touched.add(cp.cp_id)
+        insort(self.cp_ids, cp.cp_id)
+
     def store_charge_point(self, cp: ChargePoint) -> None:
         self.out.charge_points[cp.cp_id] = cp
         self.touched.add(cp.cp_id)
@@ -451,6 +473,7 @@ class Network:
         if session.status is SessionStatus.AUTHORISED:
             self._set_deadline(now.monotonic_s + self.policy.start_timeout_s, Timer.START, session.session_id)
         self._look_at_sessions_when(now.monotonic_s)
+        watch_hours(self, session, now)
 
     def begin(self, session: Session, at: datetime, now: Instant) -> None:
         """The charge point has started to charge, `at` this time of its clock."""
@@ -463,6 +486,9 @@ class Network:
 
     def look_at_stop_when(self, session: Session, at_s: float) -> None:
         self._set_deadline(at_s, Timer.STOP, session.session_id)
+
+    def look_at_hours_when(self, session: Session, at_s: float) -> None:
+        self._set_deadline(at_s, Timer.HOURS, session.session_id)
 
     def show_charging(self, session: Session) -> None:
         cp = self.charge_points[session.cp_id]
@@ -508,6 +534,8 @@ class Network:
         )
         receipt = self.publish_receipt(session, in_reply_to, now)
         self.command(cp, receipt)
+        if cp.removed and reason not in OWED:
+            send_away(self, cp, now)
 
     def keep_last_reading(self, session: Session, now: Instant) -> None:
         """Of each session the last one is kept."""
@@ -613,6 +641,8 @@ class Network:
                     self._tell_untold(now)
                 case Timer.STOP, UUID():
                     look_at_stop(self, key, now)
+                case Timer.HOURS, UUID():
+                    look_at_hours(self, key, now)
 
     def _check_registration(self, connection: int) -> None:
         if connection in self.unregistered:

@@ -91,6 +91,10 @@ FROM_CHARGE_POINT = frozenset(
 
 CUT_SHORT = frozenset({EndReason.FAULT, EndReason.CENTRAL_LOST, EndReason.ENGINE_RESTARTED})
 """So ended, a meter may have lost its last second: what it had said before stands against a lower last word."""
+OWED = frozenset(
+    {EndReason.START_TIMEOUT, EndReason.ENGINE_LOST, EndReason.NO_SIGN_OF_LIFE, EndReason.CLOSED_BY_OPERATOR}
+)
+"""Those of Central's after which a charge point may still have an account to give."""
 
 END_EVENTS: dict[EndReason, SessionEvent] = {
     EndReason.TARGET_REACHED: SessionEvent.ENDED,

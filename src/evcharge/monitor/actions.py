@@ -18,7 +18,9 @@ class ToEngine:
 
 @dataclass(frozen=True, slots=True)
 class DropCentral:
-    error: WireError
+    """Telling it why, if there is anything to tell."""
+
+    error: WireError | None
 
 
 @dataclass(frozen=True, slots=True)

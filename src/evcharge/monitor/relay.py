@@ -109,7 +109,9 @@ class Relay:
 
     def _on_register_response(self, response: RegisterResponse, now: Instant) -> list[Action]:
         if not response.accepted:
-            return self._refused(response)
+            refused = self._refused(response)
+            # What was registered before stands. If nothing was: come again, ever more rarely, until it is mended.
+            return refused if self.central.registered else [*refused, DropCentral(None)]
         self.central.refusals.clear()
         if self.central.registered:
             return [Note("registered_anew", {"location": self.config.location})]

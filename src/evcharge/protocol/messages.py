@@ -36,6 +36,7 @@ Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 EnergyWh = Annotated[int, Meta(ge=0, le=10**9)]
 PowerW = Annotated[int, Meta(ge=0, le=10**8)]
 SocPercent = Annotated[float, Meta(ge=0, le=100)]
+Confirmation = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Utc = Annotated[datetime, Meta(tz=True)]
 
@@ -240,8 +241,11 @@ class HealthCheckResponse(Reply, frozen=True, kw_only=True, tag="health_check_re
 
 
 class ChargeRequest(DriverRequest, frozen=True, kw_only=True, tag="charge_request"):
+    """`confirmation` is the driver's word to the charge point that asks in its name: see `confirmation_of`."""
+
     cp_id: Id
     energy_wh: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    confirmation: Confirmation | None = None
 
 
 class ChargeRequestResponse(Verdict, frozen=True, kw_only=True, tag="charge_request_response"):
@@ -250,6 +254,7 @@ class ChargeRequestResponse(Verdict, frozen=True, kw_only=True, tag="charge_requ
     session_id: UUID | None = None
     price_per_kwh: Decimal | None = None
     currency: Currency | None = None
+    target_energy_wh: EnergyWh | None = None
 
     def __post_init__(self) -> None:
         check_time("timestamp", self.timestamp)

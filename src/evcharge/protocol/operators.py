@@ -3,6 +3,7 @@
 Times are UTC; `zone` is Central's time zone, which its days are days of.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from evcharge.domain.session import EndReason, SessionStatus
 from evcharge.domain.set_aside import Kind
@@ -25,6 +26,7 @@ from evcharge.protocol.messages import (
     NEW_ID_PATTERN,
     Currency,
     Id,
+    check_cost,
     check_price,
 )
 from evcharge.protocol.notation import NOT_PLAIN, Notation
@@ -44,7 +46,16 @@ PAGE_MARK_REGEX = r"^[0-9]{1,17}-[0-9]{1,18}$(?!\n)"
 """Where a page of sessions ended: microseconds since 1970, and the session's number."""
 Remark = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$(?!\n)")]
 """Why an operator decides so: on one line."""
+MAX_HOURS = 8760
+COST_REGEX = r"^(1000000000(\.0{1,2})?|[0-9]{1,9}(\.[0-9]{1,2})?)$(?!\n)"
 PRICE_REGEX = r"^(1000(\.0{1,6})?|[0-9]{1,3}(\.[0-9]{1,6})?)$(?!\n)"
+
+
+HttpPrice = Annotated[Decimal, Meta(extra_json_schema={"pattern": PRICE_REGEX})]
+HttpPower = Annotated[int, Meta(ge=1, le=10**8)]
+HttpEnergy = Annotated[int, Meta(ge=1, le=10**9)]
+HttpCost = Annotated[Decimal, Meta(extra_json_schema={"pattern": COST_REGEX})]
+HttpHours = Annotated[float, Meta(gt=0, le=MAX_HOURS)]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +86,20 @@ class OpenSession(Shape, frozen=True, kw_only=True):
     stop_refused: str | None = None
 
 
+class CeilingsNow(Shape, frozen=True, kw_only=True):
+    """The most that the charge point's Monitor may register; null: Central's default, of the currency: any."""
+
+    max_price_per_kwh: Decimal | None
+    currency: Currency | None
+    max_power_w: int | None
+
+
 class ChargePointNow(Shape, frozen=True, kw_only=True):
     """A charge point and the session that is open at it; `available` if a charge can start now.
 
     `price_per_kwh` is null if it has never registered, and no operator has set one; `own_price_per_kwh` is what
-    its Monitor has registered last, whatever price holds.
+    its Monitor has registered last, whatever price holds. One that was `removed` is here until its session has
+    ended.
     """
 
     cp_id: Id
@@ -97,6 +117,8 @@ class ChargePointNow(Shape, frozen=True, kw_only=True):
     faults: list[str]
     last_heard_at: datetime | None
     session: OpenSession | None
+    removed: bool = False
+    ceilings: CeilingsNow | None = None
 
 
 class ChargePointPage(Shape, frozen=True, kw_only=True):
@@ -180,11 +202,15 @@ class MeterValuePage(Shape, frozen=True, kw_only=True):
 
 
 class DriverRow(Shape, frozen=True, kw_only=True):
-    """Without a key only an open registration serves the driver."""
+    """Without a key only an open registration serves the driver. A limit of null is Central's for all."""
 
     driver_id: Id
     added_at: datetime
     has_key: bool
+    max_energy_wh: int | None = None
+    max_cost: Decimal | None = None
+    max_hours: float | None = None
+    signed_only: bool = False
 
 
 class DriverPage(Shape, frozen=True, kw_only=True):
@@ -370,10 +396,16 @@ class ServiceChanged(Shape, frozen=True, kw_only=True):
     changed_cp_ids: list[str]
 
 
+class CeilingsChanged(Shape, frozen=True, kw_only=True):
+    """The charge points for which they were others before."""
+
+    changed_cp_ids: list[str]
+
+
 class PriceOrder(Order, frozen=True, kw_only=True):
     """Without `currency` in the one that the charge point has."""
 
-    price_per_kwh: Annotated[Decimal, Meta(extra_json_schema={"pattern": PRICE_REGEX})]
+    price_per_kwh: HttpPrice
     currency: HttpCurrency | None = None
 
     def __post_init__(self) -> None:
@@ -382,7 +414,54 @@ class PriceOrder(Order, frozen=True, kw_only=True):
             check_currency(self.currency)
 
 
-class NewChargePoint(Order, frozen=True, kw_only=True):
+class CeilingsOrder(Order, frozen=True, kw_only=True):
+    """What is absent stays as it is; null takes Central's default back."""
+
+    max_price_per_kwh: HttpPrice | UnsetType | None = UNSET
+    currency: HttpCurrency | UnsetType | None = UNSET
+    max_power_w: HttpPower | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_price_per_kwh, Decimal):
+            check_price(self.max_price_per_kwh)
+
+
+class LimitsOrder(Order, frozen=True, kw_only=True):
+    """What is absent stays as it is; null takes Central's limit for all back."""
+
+    max_energy_wh: HttpEnergy | UnsetType | None = UNSET
+    max_cost: HttpCost | UnsetType | None = UNSET
+    max_hours: HttpHours | UnsetType | None = UNSET
+    signed_only: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_cost, Decimal):
+            check_cost(self.max_cost)
+
+
+CEILING_FIELDS = {"max_price_per_kwh": "price_per_kwh", "currency": "currency", "max_power_w": "power_w"}
+LIMIT_FIELDS = {
+    "max_energy_wh": "energy_wh",
+    "max_cost": "cost",
+    "max_hours": "hours",
+    "signed_only": "signed_only",
+}
+"""As they are called on the wire, and inside."""
+
+
+def changes_of(order: CeilingsOrder | LimitsOrder) -> dict[str, Any]:
+    """What is to be changed, by the names inside."""
+    names = CEILING_FIELDS if isinstance(order, CeilingsOrder) else LIMIT_FIELDS
+    stated = ((inside, getattr(order, name)) for name, inside in names.items())
+    return {inside: value for inside, value in stated if value is not UNSET}
+
+
+def order_of(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the order that asks for these changes."""
+    return {name: changes[inside] for name, inside in names.items() if inside in changes}
+
+
+class NewChargePoint(CeilingsOrder, frozen=True, kw_only=True):
     cp_id: NewHttpId
 
 
@@ -393,7 +472,7 @@ class ChargePointKey(Shape, frozen=True, kw_only=True):
     key: str
 
 
-class NewDriver(Order, frozen=True, kw_only=True):
+class NewDriver(LimitsOrder, frozen=True, kw_only=True):
     driver_id: NewHttpId
 
 
@@ -414,10 +493,11 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: date | datetime | None = None
 
 
-BODIES = [*Shape.__subclasses__(), *Order.__subclasses__()]
+ORDERS = [*Order.__subclasses__(), NewChargePoint, NewDriver]
+BODIES = [*Shape.__subclasses__(), *ORDERS]
 
 OrderT = TypeVar("OrderT")
-_notation = Notation(Order.__subclasses__())
+_notation = Notation(ORDERS)
 _wording = Wording(
     {
         HttpId: AN_ID,

@@ -1,8 +1,11 @@
 """A Kafka record as it came, and the signature by which a driver's is known to be the driver's own."""
 
 import hmac
+from uuid import UUID
 
 import msgspec
+
+from evcharge.protocol.messages import ChargeRequest
 
 SIGNATURE_HEADER = "evcharge-hmac-sha256"
 
@@ -29,6 +32,16 @@ class Received(msgspec.Struct, frozen=True):
 def signature_of(value: bytes, key: str) -> bytes:
     """What the holder of `key` gives the header `SIGNATURE_HEADER` of a record with this value."""
     return hmac.new(key.encode(), value, "sha256").hexdigest().encode()
+
+
+def confirmation_of(cp_id: str, message_id: UUID, key: str) -> str:
+    """What the holder of `key` gives a charge point that asks for a charge in his name by this message."""
+    return hmac.new(key.encode(), f"{cp_id}\n{message_id}".encode(), "sha256").hexdigest()
+
+
+def is_confirmed(request: ChargeRequest, key: str) -> bool:
+    wanted = confirmation_of(request.cp_id, request.message_id, key)
+    return request.confirmation is not None and hmac.compare_digest(request.confirmation, wanted)
 
 
 def is_signed(record: Received, key: str) -> bool:

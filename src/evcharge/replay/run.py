@@ -43,6 +43,8 @@ from evcharge.transport.publisher import Publisher
 from evcharge.transport.tcp import Address, Backoff
 from evcharge.transport.trace import Trace
 
+MAX_KW = 100_000
+"""The ceiling of our own Central: above all that a message can say."""
 PRICE_PER_KWH = Decimal("0.23")
 READY_TIMEOUT_S = 30.0
 RETRY_S = 0.05
@@ -117,6 +119,7 @@ class Replay:
                 *("--http", "off"),
                 *("--time-scale", str(self._config.speed)),
                 "--open-registration",
+                *("--max-power", str(MAX_KW)),
                 "--log-level",
                 "warning",
             )

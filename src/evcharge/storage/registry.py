@@ -1,18 +1,27 @@
 """Who is admitted: charge points, drivers, and operators by their tokens. Each change is in the audit."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
 
+from evcharge.domain.ceilings import Ceilings
 from evcharge.domain.commands import Actor, AuditEntry, Role
+from evcharge.domain.driver import NO_LIMITS, Limits
 from evcharge.domain.status import Status
 from evcharge.errors import AlreadyThere, NotThere, UsageError
 from evcharge.protocol.messages import NO_ID, is_new_id
 from evcharge.storage import schema
 from evcharge.storage.database import changing, reading
+
+ADD_CHARGE_POINT, REMOVE_CHARGE_POINT, CEILINGS = "add charge point", "remove charge point", "ceilings"
+ENTRIES = (ADD_CHARGE_POINT, REMOVE_CHARGE_POINT, CEILINGS)
+"""What the audit calls the changes to a charge point that are written here, and not by Central's worker."""
+NO_CEILINGS = Ceilings()
+CHANGES_AT_ONCE = 1000
 
 _UNREGISTERED = {"price_per_kwh": 0, "currency": "EUR", "max_power_w": 0, "status": Status.DISCONNECTED.value}
 
@@ -33,6 +42,8 @@ class Driver:
     driver_id: str
     added_at: datetime
     has_key: bool
+    limits: Limits = NO_LIMITS
+    signed_only: bool = False
 
 
 class Registry:
@@ -41,28 +52,94 @@ class Registry:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add_charge_point(self, cp_id: str, key_hash: str, actor: Actor, now: datetime) -> None:
-        """Admit it; one that was removed comes back with the new key and its history. Raises `AlreadyThere`."""
+    def add_charge_point(
+        self, cp_id: str, key_hash: str, actor: Actor, now: datetime, ceilings: Ceilings = NO_CEILINGS
+    ) -> None:
+        """Raises `AlreadyThere`."""
+        self.add_charge_points({cp_id: key_hash}, actor, now, ceilings)
+
+    def add_charge_points(
+        self, key_hashes: Mapping[str, str], actor: Actor, now: datetime, ceilings: Ceilings = NO_CEILINGS
+    ) -> None:
+        """Admit all or none; one that was removed comes back with the new key and its history.
+
+        Raises `AlreadyThere`.
+        """
         hint = "remove it first to give it a new key"
         with changing(self._engine) as connection:
-            _add(
-                connection,
-                schema.charge_points,
-                ("cp_id", cp_id),
-                {"key_hash": key_hash},
-                _UNREGISTERED,
-                f"the charge point {cp_id} is there already; {hint}",
-            )
-            write_audit(connection, [AuditEntry(actor, "add charge point", cp_id, None, {})], now)
+            for cp_id, key_hash in key_hashes.items():
+                _add(
+                    connection,
+                    schema.charge_points,
+                    ("cp_id", cp_id),
+                    {"key_hash": key_hash, **_ceiling_columns(ceilings)},
+                    _UNREGISTERED,
+                    f"the charge point {cp_id} is there already; {hint}",
+                )
+            entries = [AuditEntry(actor, ADD_CHARGE_POINT, cp_id, None, _told(ceilings)) for cp_id in key_hashes]
+            write_audit(connection, entries, now)
 
     def remove_charge_point(self, cp_id: str, actor: Actor, now: datetime) -> None:
-        """Refuse it from its next connection on; its history stays. Raises `NotThere`."""
+        """Refuse it as soon as it has accounted for what runs there; its history stays. Raises `NotThere`."""
         with changing(self._engine) as connection:
             problem = f"there is no charge point {cp_id}"
-            _remove(connection, schema.charge_points, ("cp_id", cp_id), {"key_hash": None}, problem)
-            write_audit(connection, [AuditEntry(actor, "remove charge point", cp_id, {}, None)], now)
+            _remove(connection, schema.charge_points, ("cp_id", cp_id), problem)
+            write_audit(connection, [AuditEntry(actor, REMOVE_CHARGE_POINT, cp_id, {}, None)], now)
 
-    def add_driver(self, driver_id: str, key: str, actor: Actor, now: datetime) -> None:
+    def set_ceilings(
+        self, cp_ids: Iterable[str] | None, changes: Mapping[str, Any], actor: Actor, now: datetime
+    ) -> list[str]:
+        """Change these fields of the `Ceilings` of these charge points, or of all; the ids of those that changed.
+
+        Raises `NotThere`, and then nothing has changed.
+        """
+        points = schema.charge_points
+        chosen = select(points).where(points.c.removed.is_(False))
+        wanted = None if cp_ids is None else set(cp_ids)
+        with changing(self._engine) as connection:
+            rows = [row for row in connection.execute(chosen).all() if wanted is None or row.cp_id in wanted]
+            missing = sorted((wanted or set()) - {row.cp_id for row in rows})
+            if missing:
+                raise NotThere(f"there is no charge point {missing[0]}")
+            entries = []
+            for row in rows:
+                before = _ceilings_of(row)
+                after = replace(before, **changes)
+                if after != before:
+                    entries.append(AuditEntry(actor, CEILINGS, row.cp_id, _told(before), _told(after)))
+                    of_this = update(points).where(points.c.cp_id == row.cp_id)
+                    connection.execute(of_this.values(**_ceiling_columns(after)))
+            write_audit(connection, entries, now)
+        return [entry.target for entry in entries]
+
+    def last_change(self) -> int:
+        """The number of the last entry of the audit; 0 if there is none."""
+        with reading(self._engine) as connection:
+            return connection.scalar(select(func.max(schema.audit.c.number))) or 0
+
+    def changes_since(self, number: int) -> tuple[int, frozenset[str]]:
+        """The number of the last change that was looked at, and the charge points whose entries were changed."""
+        audit = schema.audit
+        query = (
+            select(audit.c.number, audit.c.action, audit.c.target)
+            .where(audit.c.number > number)
+            .order_by(audit.c.number)
+            .limit(CHANGES_AT_ONCE)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        changed = frozenset(row.target for row in rows if row.action in ENTRIES)
+        return rows[-1].number if rows else number, changed
+
+    def add_driver(
+        self,
+        driver_id: str,
+        key: str,
+        actor: Actor,
+        now: datetime,
+        limits: Limits = NO_LIMITS,
+        signed_only: bool = False,
+    ) -> None:
         """Serve the driver; one that was removed comes back with the new key and the history.
 
         Raises `AlreadyThere`.
@@ -72,30 +149,56 @@ class Registry:
                 connection,
                 schema.drivers,
                 ("driver_id", driver_id),
-                {"key": key},
+                {"key": key, "signed_only": signed_only, **_limit_columns(limits)},
                 {"added_at": now},
                 f"the driver {driver_id} is there already; remove it first to give it a new key",
             )
-            write_audit(connection, [AuditEntry(actor, "add driver", driver_id, None, {})], now)
+            after = _told(limits) | ({"signed_only": True} if signed_only else {})
+            write_audit(connection, [AuditEntry(actor, "add driver", driver_id, None, after)], now)
 
     def remove_driver(self, driver_id: str, actor: Actor, now: datetime) -> None:
-        """Refuse the driver's requests from now on; the history stays. Raises `NotThere`."""
+        """Let the driver begin nothing from now on; what runs can be ended. Raises `NotThere`."""
         with changing(self._engine) as connection:
             problem = f"there is no driver {driver_id}"
-            _remove(connection, schema.drivers, ("driver_id", driver_id), {"key": None}, problem)
+            _remove(connection, schema.drivers, ("driver_id", driver_id), problem)
             write_audit(connection, [AuditEntry(actor, "remove driver", driver_id, {}, None)], now)
+
+    def set_driver(self, driver_id: str, changes: Mapping[str, Any], actor: Actor, now: datetime) -> Driver:
+        """Change these fields of its `Limits`, or `signed_only`, for charges that begin from now on.
+
+        Raises `NotThere`, or `UsageError` if a driver without a key shall sign.
+        """
+        drivers = schema.drivers
+        with changing(self._engine) as connection:
+            query = select(drivers).where(drivers.c.driver_id == driver_id, drivers.c.removed.is_(False))
+            row = connection.execute(query).first()
+            if row is None:
+                raise NotThere(f"there is no driver {driver_id}")
+            before = _driver_of(row)
+            limits = {name: value for name, value in changes.items() if name != "signed_only"}
+            signed_only = bool(changes.get("signed_only", before.signed_only))
+            after = replace(before, limits=replace(before.limits, **limits), signed_only=signed_only)
+            if after.signed_only and not after.has_key:
+                raise UsageError(f"{driver_id} has no key to sign with; remove the driver, and add it again")
+            if after != before:
+                of_this = update(drivers).where(drivers.c.driver_id == driver_id)
+                columns = _limit_columns(after.limits) | {"signed_only": after.signed_only}
+                connection.execute(of_this.values(**columns))
+                told = [_told(driver.limits) | {"signed_only": driver.signed_only} for driver in (before, after)]
+                write_audit(connection, [AuditEntry(actor, "limits", driver_id, told[0], told[1])], now)
+        return after
 
     def drivers(self, after: str = "", limit: int | None = None) -> list[Driver]:
         """Those that have not been removed, in order of their ids."""
         drivers = schema.drivers
         query = (
-            select(drivers.c.driver_id, drivers.c.added_at, drivers.c.key.is_not(None).label("has_key"))
+            select(drivers)
             .where(drivers.c.removed.is_(False), drivers.c.driver_id > after)
             .order_by(drivers.c.driver_id)
             .limit(limit)
         )
         with reading(self._engine) as connection:
-            return [Driver(row.driver_id, row.added_at, row.has_key) for row in connection.execute(query)]
+            return [_driver_of(row) for row in connection.execute(query)]
 
     def add_token(self, name: str, role: Role, token_hash: str, actor: Actor, now: datetime) -> None:
         """Raises `AlreadyThere`."""
@@ -155,6 +258,33 @@ def audit_row(entry: AuditEntry, now: datetime) -> dict[str, Any]:
     }
 
 
+def _driver_of(row: Row[Any]) -> Driver:
+    limits = Limits(row.max_energy_wh, row.max_cost, row.max_hours)
+    return Driver(row.driver_id, row.added_at, row.key is not None, limits, row.signed_only)
+
+
+def _limit_columns(limits: Limits) -> dict[str, Any]:
+    return {"max_energy_wh": limits.energy_wh, "max_cost": limits.cost, "max_hours": limits.hours}
+
+
+def _ceilings_of(row: Row[Any]) -> Ceilings:
+    return Ceilings(row.ceiling_price_per_kwh, row.ceiling_currency, row.ceiling_power_w)
+
+
+def _ceiling_columns(ceilings: Ceilings) -> dict[str, Any]:
+    return {
+        "ceiling_price_per_kwh": ceilings.price_per_kwh,
+        "ceiling_currency": ceilings.currency,
+        "ceiling_power_w": ceilings.power_w,
+    }
+
+
+def _told(values: Ceilings | Limits) -> dict[str, Any]:
+    """What is set, for the audit."""
+    found = {name: value for name, value in asdict(values).items() if value is not None}
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in found.items()}
+
+
 def _add(
     connection: Connection,
     table: Table,
@@ -179,12 +309,11 @@ def _check_new(name: str) -> None:
         raise UsageError(f"{name!a} {NO_ID}")
 
 
-def _remove(
-    connection: Connection, table: Table, identity: tuple[str, str], cleared: dict[str, Any], problem: str
-) -> None:
+def _remove(connection: Connection, table: Table, identity: tuple[str, str], problem: str) -> None:
+    """Its key stays: to end what it has begun, it must be known."""
     column, value = identity
     result = connection.execute(
-        update(table).where(table.c[column] == value, table.c.removed.is_(False)).values(**cleared, removed=True)
+        update(table).where(table.c[column] == value, table.c.removed.is_(False)).values(removed=True)
     )
     if result.rowcount == 0:
         raise NotThere(problem)

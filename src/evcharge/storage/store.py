@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError
 
 from evcharge.domain.charge_point import ChargePoint
 from evcharge.domain.decisions import Decisions, Known, Wanted
+from evcharge.domain.driver import KnownDriver, Limits
 from evcharge.domain.faults import CONNECTION_LOST
-from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.session import OWED, EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
 from evcharge.errors import DatabaseUnusable
 from evcharge.protocol import messages
@@ -36,6 +37,15 @@ from evcharge.storage.prepared import Lookup
 from evcharge.storage.settlements import SettlementReader
 
 ANSWERS_KEPT = timedelta(days=1)
+
+_OWED = ", ".join(f"'{reason}'" for reason in sorted(OWED))
+_OWES = f"""
+SELECT 1 FROM (
+    SELECT completion_id, ended_at, end_reason FROM sessions WHERE cp_id = ? ORDER BY requested_at DESC LIMIT 20
+)
+WHERE completion_id IS NULL AND ended_at IS NOT NULL AND end_reason IN ({_OWED})
+"""
+"""Whether Central has closed one of a charge point's last sessions for want of its account."""
 
 _SESSION_FIELDS = [field.name for field in fields(Session) if field.name in schema.sessions.columns]
 
@@ -128,11 +138,10 @@ class Store:
                 session.measured_at = session.told_until = last_at
             for row in self._charge_points.rows(cursor, wanted.charge_points):
                 known.charge_points[row["cp_id"]] = _charge_point(row)
+                if row["removed"] and cursor.execute(_OWES, (row["cp_id"],)).fetchone() is not None:
+                    known.owing.add(row["cp_id"])
             for row in self._drivers.rows(cursor, wanted.drivers):
-                if row["removed"]:
-                    known.removed_drivers.add(row["driver_id"])
-                else:
-                    known.drivers[row["driver_id"]] = row["key"]
+                known.drivers[row["driver_id"]] = _driver(row)
         return known
 
     def commit(self, decisions: Decisions, now: datetime) -> None:
@@ -197,6 +206,11 @@ class Store:
 def _charge_point(row: Mapping[Any, Any]) -> ChargePoint:
     values = {name: row[name] for name in CHARGE_POINT_COLUMNS}
     return ChargePoint(**values | {"status": Status(row["status"])})
+
+
+def _driver(row: Mapping[Any, Any]) -> KnownDriver:
+    limits = Limits(row["max_energy_wh"], row["max_cost"], row["max_hours"])
+    return KnownDriver(row["key"], row["removed"], limits, row["signed_only"])
 
 
 def _session(row: Mapping[Any, Any]) -> Session:

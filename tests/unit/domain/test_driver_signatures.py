@@ -18,6 +18,7 @@ from evcharge.protocol.messages import (
     ChargeRequestResponse,
     ChargingHistoryRequest,
     ChargingStatusRequest,
+    ChargingStatusUpdate,
     DriverRequest,
     ErrorResponse,
     Message,
@@ -94,13 +95,39 @@ def test_a_driver_whom_nobody_has_added_is_refused_whatever_it_asks(kind: type[M
     assert refusal_in(decisions) == ("unknown_driver", "there is no driver D9")
 
 
-@pytest.mark.parametrize("kind", TOPICS)
+@pytest.mark.parametrize("kind", [ChargeRequest, AvailableCpsRequest])
 @pytest.mark.parametrize("policy", [Policy(), OPEN])
-def test_a_driver_who_was_removed_is_refused_whatever_it_asks(kind: type[Message], policy: Policy) -> None:
+def test_a_driver_who_was_removed_begins_nothing(kind: type[Message], policy: Policy) -> None:
     world = World(policy, drivers=["D2"])
     world.removed_drivers = {"D1"}
     decisions = world.give(published(TOPICS[kind], a_request(world, kind)))
     assert refusal_in(decisions) == ("unknown_driver", "there is no driver D1")
+
+
+@pytest.mark.parametrize("kind", TOPICS)
+@pytest.mark.parametrize("key", ["", "another"])
+def test_nobody_asks_in_the_name_of_a_driver_who_was_removed(kind: type[Message], key: str) -> None:
+    world = World(drivers=["D2"])
+    world.removed_drivers = {"D1"}
+    decisions = world.give(published(TOPICS[kind], a_request(world, kind), key))
+    assert refusal_in(decisions) == ("unknown_driver", "there is no driver D1")
+
+
+def test_a_driver_who_is_removed_in_mid_charge_can_stop_and_see_what_it_came_to() -> None:
+    world = World()
+    connection = world.settled()
+    session_id = world.charging(connection)
+    world.drivers.discard("D1")
+    world.removed_drivers = {"D1"}
+    question = world.make(ChargingStatusRequest, driver_id="D1")
+    assert only(records(world.kafka(Topic.CPS_REQUESTS, question), ChargingStatusUpdate)).session_id == session_id
+    decisions = world.kafka(Topic.STOP_REQUESTS, world.stop(session_id))
+    assert only(records(decisions, StopChargingResponse)).accepted
+    assert only(frames(decisions, StopChargingCommand, connection)).session_id == session_id
+    world.say(connection, world.completion(session_id, 1, 300))
+    assert only(world.receipts(session_id)).energy_wh == 300
+    look_back = world.make(ChargingHistoryRequest, driver_id="D1")
+    assert world.kafka(Topic.CPS_REQUESTS, look_back).histories == [look_back]
 
 
 def test_a_driver_without_a_key_is_refused_with_what_to_do() -> None:

@@ -87,7 +87,7 @@ class Office(World):
         return session_id
 
     def remove(self, cp_id: str) -> Decisions:
-        self.charge_points[cp_id] = replace(self.charge_points[cp_id], key_hash=None, removed=True)
+        self.charge_points[cp_id] = replace(self.charge_points[cp_id], removed=True)
         return self.obey(Reread(cp_id))[1]
 
     def price_of(self, cp_id: str = "CP1") -> tuple[Decimal, str, bool]:
@@ -452,18 +452,6 @@ def test_a_charge_point_that_is_removed_before_it_has_registered_cannot_register
     response = only(frames(office.say(connection, office.registration("CP1")), RegisterResponse))
     assert not response.accepted
     assert office.status() is Status.DISCONNECTED
-
-
-def test_a_charge_at_a_charge_point_that_is_removed_is_billed_when_its_completion_comes() -> None:
-    office = Office()
-    connection = office.settled()
-    session_id = office.charging(connection)
-    office.say(connection, office.reading(session_id, 1, 300))
-    office.remove("CP1")
-    assert office.sessions[session_id].is_open
-    assert office.obey(StopCharge(session_id))[0] == "CP1 is offline; it stops when it is back"
-    office.kafka(Topic.SESSION_COMPLETE, office.completion(session_id, 2, 800))
-    assert only(office.receipts(session_id)).energy_wh == 800
 
 
 def test_a_charge_point_that_is_added_again_comes_back_with_its_new_key() -> None:

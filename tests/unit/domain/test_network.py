@@ -27,6 +27,7 @@ from evcharge.domain.decisions import (
     MonitorGone,
     Wanted,
 )
+from evcharge.domain.driver import KnownDriver
 from evcharge.domain.faults import CONNECTION_LOST, ENGINE_LOST, ENGINE_SILENT
 from evcharge.domain.from_monitors import MAX_FAULTS
 from evcharge.domain.instant import Instant
@@ -141,6 +142,9 @@ class World:
         self.drivers = set(drivers)
         self.removed_drivers: set[str] = set()
         self.without_key: set[str] = set()
+        self.settings: dict[str, KnownDriver] = {}
+        """Limits and the like, of those drivers that have some."""
+        self.owing: set[str] = set()
         self.sessions: dict[UUID, Session] = {}
         self.answers: dict[UUID, Message] = {}
         self.set_aside: list[SetAside] = []
@@ -181,17 +185,22 @@ class World:
             charge_points={
                 key: replace(self.charge_points[key]) for key in wanted.charge_points if key in self.charge_points
             },
-            drivers={
-                driver_id: None if driver_id in self.without_key else key_of(driver_id)
-                for driver_id in wanted.drivers & self.drivers
-            },
-            removed_drivers=wanted.drivers & self.removed_drivers,
+            owing=wanted.charge_points & self.owing,
+            drivers={driver_id: self._driver(driver_id) for driver_id in wanted.drivers & self._entries()},
             set_aside={
                 key: [item for item in self.set_aside if item.session_id == key] for key in wanted.set_aside
             },
             set_aside_as={item.number: item for item in self.set_aside if item.number in wanted.set_aside_as},
             orphans={cp_id: len(self.waiting(Kind.ORPHAN, cp_id)) for cp_id in wanted.orphans},
         )
+
+    def _entries(self) -> set[str]:
+        return self.drivers | self.removed_drivers
+
+    def _driver(self, driver_id: str) -> KnownDriver:
+        key = None if driver_id in self.without_key else key_of(driver_id)
+        removed = driver_id in self.removed_drivers
+        return replace(self.settings.get(driver_id, KnownDriver()), key=key, removed=removed)
 
     def _store(self, decisions: Decisions) -> None:
         for cp in decisions.charge_points.values():
@@ -1017,7 +1026,7 @@ def test_a_crash_before_the_commit_leads_to_the_very_same_messages() -> None:
     world.settled()
     request = world.request()
     lost = world.net.decide(
-        [published(Topic.CHARGE_REQUESTS, request)], Known(drivers={"D1": key_of("D1")}), world.now
+        [published(Topic.CHARGE_REQUESTS, request)], Known(drivers={"D1": KnownDriver(key_of("D1"))}), world.now
     )
     world.restart()
     world.settled()

@@ -46,9 +46,10 @@ from evcharge.domain.decisions import (
     MonitorGone,
     Wanted,
 )
+from evcharge.domain.driver import KnownDriver
 from evcharge.domain.instant import Instant
 from evcharge.domain.network import Network, Policy
-from evcharge.domain.session import EndReason, Session, SessionStatus
+from evcharge.domain.session import OWED, EndReason, Session, SessionStatus
 from evcharge.domain.set_aside import SetAside
 from evcharge.domain.status import Status
 from evcharge.errors import ChargePointBusy, EngineUnavailable, UnknownSession
@@ -144,6 +145,9 @@ class CentralMachine(RuleBasedStateMachine):
         self.stored: dict[UUID, Session] = {}
         self.answers: dict[UUID, Message] = {}
         self.set_aside: list[SetAside] = []
+        self.removed_drivers: set[str] = set()
+        self.has_owed: set[str] = set()
+        """Charge points of which Central has ever closed a session for want of its account."""
         # What was said.
         self.receipts: Counter[tuple[UUID, int]] = Counter()
         self.verdicts: dict[UUID, Message] = {}
@@ -181,7 +185,19 @@ class CentralMachine(RuleBasedStateMachine):
             answers={key: self.answers[key] for key in wanted.answers & set(self.answers)},
             sessions={key: replace(self.stored[key]) for key in wanted.sessions & set(self.stored)},
             charge_points={key: replace(self.charge_points[key]) for key in wanted.charge_points},
-            drivers={driver_id: key_of(driver_id) for driver_id in wanted.drivers & set(DRIVER_IDS)},
+            owing={
+                cp_id for cp_id in wanted.charge_points if self.charge_points[cp_id].removed and self.owes(cp_id)
+            },
+            drivers={
+                driver_id: KnownDriver(key_of(driver_id), removed=driver_id in self.removed_drivers)
+                for driver_id in wanted.drivers & set(DRIVER_IDS)
+            },
+        )
+
+    def owes(self, cp_id: str) -> bool:
+        """Whether Central has closed a session of this charge point for want of its account."""
+        return any(
+            s.end_reason in OWED for s in self.stored.values() if s.cp_id == cp_id and s.completion_id is None
         )
 
     def decide(self, inputs: list[Input]) -> Decisions:
@@ -219,6 +235,8 @@ class CentralMachine(RuleBasedStateMachine):
                 for name in ("number", "cp_id", "driver_id", "price_per_kwh", "currency", "target_energy_wh"):
                     assert getattr(session, name) == getattr(before, name)
             self.stored[session.session_id] = as_stored(session)
+            if session.end_reason in OWED:
+                self.has_owed.add(session.cp_id)
         assert len({session.number for session in self.stored.values()}) == len(self.stored)
         for value in decisions.meter_values:
             assert (value.session_number, value.seq) not in self.meter_values
@@ -345,7 +363,8 @@ class CentralMachine(RuleBasedStateMachine):
             assert (cp.status is Status.DISCONNECTED) == (cp.connection is None)
             assert (cp.status is Status.FAULTY) == bool(cp.faults)
             assert charges or cp.status is not Status.CHARGING
-            assert cp.connection is None or not cp.removed
+            if cp.removed and cp.connection is not None:  # It has something to account for.
+                assert cp.cp_id in self.has_owed or session is not None
 
     @invariant()
     def what_operators_have_set_holds(self) -> None:
@@ -601,6 +620,13 @@ class LawlessMachine(CentralMachine):
     def set_service(self, cp_id: str | None, out_of_service: bool) -> None:
         self.order(SetService(cp_id, out_of_service))
 
+    @rule(driver_id=driver_ids, back=st.booleans())
+    def remove_driver(self, driver_id: str, back: bool) -> None:
+        """And add it again, perhaps."""
+        self.removed_drivers.add(driver_id)
+        if back:
+            self.removed_drivers.discard(driver_id)
+
     @rule(cp_id=cp_ids, price=st.none() | prices)
     def set_price(self, cp_id: str, price: Decimal | None) -> None:
         self.order(SetPrice(cp_id, price, None))
@@ -611,10 +637,10 @@ class LawlessMachine(CentralMachine):
         if at_the_door:
             connection = self.open()
             self.give(FromMonitor(connection, self.make(AuthRequest, cp_id=cp_id, key=cp_id)))
-        steps = [(None, True), (hash_key(cp_id), False)] if back else [(None, True)]
-        for key_hash, removed in steps:
-            self.charge_points[cp_id] = replace(self.charge_points[cp_id], key_hash=key_hash, removed=removed)
-            if told or (key_hash, removed) == steps[-1]:
+        steps = [True, False] if back else [True]
+        for removed in steps:
+            self.charge_points[cp_id] = replace(self.charge_points[cp_id], removed=removed)
+            if told or removed == steps[-1]:
                 self.batch_size = 1
                 self.order(Reread(cp_id))
         if at_the_door:

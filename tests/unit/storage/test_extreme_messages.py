@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -212,7 +213,14 @@ def test_the_extremes_of_all_messages_are_decided_and_stored(tmp_path: Path) -> 
     def tell(charge: tuple[Json, ...], more: list[tuple[Json, str | None]]) -> None:
         nonlocal begun, metered, examples
         empty(store)
-        policy = Policy(open_registration=True, request_max_age_s=1e12, time_scale=1e4, start_timeout_s=1e6)
+        policy = Policy(
+            open_registration=True,
+            request_max_age_s=1e12,
+            time_scale=1e4,
+            start_timeout_s=1e6,
+            max_price_per_kwh=Decimal(1000),
+            max_power_w=10**8,
+        )
         network = Network(policy, [], [], Instant(NOW, 1000.0))
         heard = [read(message, None) for message in charge]
         assert None not in heard

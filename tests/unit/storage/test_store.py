@@ -36,6 +36,7 @@ from evcharge.domain.decisions import (
     MeterValue,
     Wanted,
 )
+from evcharge.domain.driver import KnownDriver
 from evcharge.domain.faults import CONNECTION_LOST
 from evcharge.domain.session import EndReason, Session, SessionStatus
 from evcharge.domain.status import Status
@@ -369,12 +370,12 @@ def test_a_charge_point_is_not_added_twice(store: Store) -> None:
     assert [cp.key_hash for cp in store.charge_points()] == ["hash 1"]
 
 
-def test_a_charge_point_that_is_removed_has_no_key_but_keeps_its_history(store: Store) -> None:
+def test_a_charge_point_that_is_removed_keeps_its_key_to_end_what_runs_and_its_history(store: Store) -> None:
     registry(store).add_charge_point("CP001", "hash 1", ACTOR, NOW)
     store.commit(decisions(an_ended_session()), NOW)
     registry(store).remove_charge_point("CP001", ACTOR, NOW)
     (cp,) = store.charge_points()
-    assert (cp.removed, cp.key_hash, cp.location) == (True, None, "Main Street 1")
+    assert (cp.removed, cp.key_hash, cp.location) == (True, "hash 1", "Main Street 1")
     assert len(store.history(a_history_request())[0]) == 1
     with pytest.raises(UsageError, match="there is no charge point CP001"):
         registry(store).remove_charge_point("CP001", ACTOR, NOW)
@@ -420,17 +421,17 @@ def test_a_driver_is_known_with_the_key_it_was_last_given(store: Store) -> None:
     registry(store).add_driver("D1", "first", ACTOR, NOW)
     with pytest.raises(UsageError, match="remove it first"):
         registry(store).add_driver("D1", "second", ACTOR, NOW)
-    assert store.known(wanted).drivers == {"D1": "first"}
+    assert store.known(wanted).drivers == {"D1": KnownDriver("first")}
     registry(store).remove_driver("D1", ACTOR, NOW)
-    assert (store.known(wanted).drivers, store.known(wanted).removed_drivers) == ({}, {"D1"})
+    assert store.known(wanted).drivers == {"D1": KnownDriver("first", removed=True)}
     registry(store).add_driver("D1", "third", ACTOR, NOW)
-    assert store.known(wanted).drivers == {"D1": "third"}
+    assert store.known(wanted).drivers == {"D1": KnownDriver("third")}
 
 
-def test_the_key_of_a_driver_who_was_removed_is_gone(path: Path, store: Store) -> None:
+def test_the_key_of_a_driver_who_was_removed_is_kept_to_end_what_runs(path: Path, store: Store) -> None:
     registry(store).add_driver("D1", "first", ACTOR, NOW)
     registry(store).remove_driver("D1", ACTOR, NOW)
-    assert rows(path, "SELECT key FROM drivers") == [(None,)]
+    assert rows(path, "SELECT key, removed FROM drivers") == [("first", 1)]
 
 
 def test_a_new_database_is_for_its_owner_alone(path: Path, store: Store) -> None:
@@ -484,7 +485,7 @@ def test_central_never_overwrites_the_operators_columns(path: Path, store: Store
     held.location = "here"
     store.commit(Decisions(charge_points={"CP001": held}), NOW)
     (cp,) = store.charge_points()
-    assert (cp.key_hash, cp.removed) == (None, True)
+    assert (cp.key_hash, cp.removed) == ("old hash", True)
     assert (cp.status, cp.location) == (Status.ACTIVE, "here")
     registry(operator).add_charge_point("CP001", "new hash", ACTOR, NOW)
     operator.close()
@@ -724,7 +725,7 @@ def test_known_is_what_was_wanted_and_is_there(store: Store) -> None:
     )
     assert known.sessions == {UUID(int=1): a_session(1)}
     assert known.charge_points == {"CP001": a_charge_point()}
-    assert known.drivers == {"D1": None}
+    assert known.drivers == {"D1": KnownDriver(), "D3": KnownDriver("key", removed=True)}
     assert known.answers == {}
 
 
@@ -738,7 +739,7 @@ def test_to_want_nothing_asks_nothing(path: Path) -> None:
 def test_more_may_be_wanted_than_one_statement_takes(store: Store) -> None:
     registry(store).add_driver("D1", "key", ACTOR, NOW)
     many = {f"X{number}" for number in range(MORE_THAN_ONE_TAKES)}
-    assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1": "key"}
+    assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1": KnownDriver("key")}
 
 
 # The start
