@@ -113,7 +113,7 @@ def test_the_limits_of_a_session_are_its_target_and_its_end(world: World) -> Non
         assert command["energy_wh"] == 10_000
         cp.answer(command)
         assert cp.hear("stop_charging_command")["session_id"] == command["session_id"]
-        assert "session_hours_over" in central.log
+        eventually(lambda: "session_hours_over" in central.log, "the log says why")
 
 
 def test_no_charge_point_charges_in_the_name_of_a_driver_who_confirms_each_charge(world: World) -> None:
