@@ -238,10 +238,8 @@ def drivers_set(
     changes = _stated(energy_wh=max_energy, cost=max_cost, hours=max_hours, signed_only=signed_only)
     if not changes:
         raise UsageError("say what to set: --max-energy, --max-cost, --max-hours or --signed-only")
-    registry = _registry(db)
-    for driver_id in dict.fromkeys(driver_ids):
-        registry.set_driver(driver_id, changes, me(), clock.now().utc)
-        typer.echo(f"set: {driver_id}")
+    for driver in _registry(db).set_drivers(dict.fromkeys(driver_ids), changes, me(), clock.now().utc):
+        typer.echo(f"set: {driver.driver_id}")
 
 
 @drivers_app.command("list")

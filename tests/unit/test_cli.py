@@ -596,7 +596,8 @@ def test_limits_of_a_driver_are_set_when_it_is_added_and_later(run: Run) -> None
     assert limits() == (40_000, "30", 12.0, True)
     assert run("drivers", "set", "ana", "--max-energy", "default", "--no-signed-only").out == "set: ana\n"
     assert limits() == (None, "30", 12.0, False)
-    assert run("drivers", "set", "bob", "--max-energy", "1").code == 2
+    assert run("drivers", "set", "ana", "bob", "--max-energy", "1").code == 2
+    assert limits() == (None, "30", 12.0, False)
 
 
 @pytest.mark.parametrize(

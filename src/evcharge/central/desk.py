@@ -295,9 +295,9 @@ class Desk:
 
     async def set_driver(self, driver_id: str, changes: Mapping[str, Any]) -> DriverRow:
         """`changes` has the fields of `Limits`, or `signed_only`, that are to be others. Raises `NotThere`."""
-        return _driver_row(
-            await self._write(self.registry.set_driver, driver_id, changes, self.actor, clock.now().utc)
-        )
+        now = clock.now().utc
+        (driver,) = await self._write(self.registry.set_drivers, [driver_id], changes, self.actor, now)
+        return _driver_row(driver)
 
     async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NOTHING) -> ChargePointKey:
         """Raises `AlreadyThere`."""

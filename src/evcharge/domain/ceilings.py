@@ -59,9 +59,13 @@ def above_ceiling(
     most_w = own.power_w if own.power_w is not None else policy.max_power_w
     if power_w > most_w:
         return AboveCeiling(
-            f"{cp_id} registers {power_w / 1000} kW, the ceiling is {most_w / 1000} kW; {mend} --max-power"
+            f"{cp_id} registers {_kw(power_w)} kW, the ceiling is {_kw(most_w)} kW; {mend} --max-power"
         )
     return None
+
+
+def _kw(power_w: int) -> Decimal:
+    return Decimal(power_w) / 1000
 
 
 def registered_above(cp: ChargePoint, policy: "Policy") -> AboveCeiling | None:

@@ -163,30 +163,35 @@ class Registry:
             _remove(connection, schema.drivers, ("driver_id", driver_id), problem)
             write_audit(connection, [AuditEntry(actor, "remove driver", driver_id, {}, None)], now)
 
-    def set_driver(self, driver_id: str, changes: Mapping[str, Any], actor: Actor, now: datetime) -> Driver:
-        """Change these fields of its `Limits`, or `signed_only`, for charges that begin from now on.
+    def set_drivers(
+        self, driver_ids: Iterable[str], changes: Mapping[str, Any], actor: Actor, now: datetime
+    ) -> list[Driver]:
+        """Change these fields of their `Limits`, or `signed_only`, for charges that begin from now on.
 
-        Raises `NotThere`, or `UsageError` if a driver without a key shall sign.
+        All or none are changed: raises `NotThere`, or `UsageError` if a driver without a key shall sign.
         """
         drivers = schema.drivers
+        limits = {name: value for name, value in changes.items() if name != "signed_only"}
+        changed: list[Driver] = []
         with changing(self._engine) as connection:
-            query = select(drivers).where(drivers.c.driver_id == driver_id, drivers.c.removed.is_(False))
-            row = connection.execute(query).first()
-            if row is None:
-                raise NotThere(f"there is no driver {driver_id}")
-            before = _driver_of(row)
-            limits = {name: value for name, value in changes.items() if name != "signed_only"}
-            signed_only = bool(changes.get("signed_only", before.signed_only))
-            after = replace(before, limits=replace(before.limits, **limits), signed_only=signed_only)
-            if after.signed_only and not after.has_key:
-                raise UsageError(f"{driver_id} has no key to sign with; remove the driver, and add it again")
-            if after != before:
-                of_this = update(drivers).where(drivers.c.driver_id == driver_id)
+            for driver_id in driver_ids:
+                query = select(drivers).where(drivers.c.driver_id == driver_id, drivers.c.removed.is_(False))
+                row = connection.execute(query).first()
+                if row is None:
+                    raise NotThere(f"there is no driver {driver_id}")
+                before = _driver_of(row)
+                signed_only = bool(changes.get("signed_only", before.signed_only))
+                after = replace(before, limits=replace(before.limits, **limits), signed_only=signed_only)
+                changed.append(after)
+                if after == before:
+                    continue
+                if after.signed_only and not after.has_key:
+                    raise UsageError(f"{driver_id} has no key to sign with; remove the driver, and add it again")
                 columns = _limit_columns(after.limits) | {"signed_only": after.signed_only}
-                connection.execute(of_this.values(**columns))
+                connection.execute(update(drivers).where(drivers.c.driver_id == driver_id).values(**columns))
                 told = [_told(driver.limits) | {"signed_only": driver.signed_only} for driver in (before, after)]
                 write_audit(connection, [AuditEntry(actor, "limits", driver_id, told[0], told[1])], now)
-        return after
+        return changed
 
     def drivers(self, after: str = "", limit: int | None = None) -> list[Driver]:
         """Those that have not been removed, in order of their ids."""

@@ -35,10 +35,10 @@ def allowed(office: Office, **ceilings: Any) -> None:
     [
         ({"price_per_kwh": Decimal(1000)}, ("1000 EUR/kWh", "the ceiling is 10 EUR/kWh", "--max-price")),
         ({"price_per_kwh": Decimal("10.000001")}, ("10.000001 EUR/kWh", "the ceiling is 10 EUR/kWh")),
-        ({"max_power_w": 100_000_000}, ("100000.0 kW", "the ceiling is 1000.0 kW", "--max-power")),
+        ({"max_power_w": 100_000_000}, ("100000 kW", "the ceiling is 1000 kW", "--max-power")),
         (
             {"price_per_kwh": Decimal(999), "currency": "JPY", "max_power_w": 1_000_001},
-            ("1000.001 kW", "the ceiling is 1000.0 kW"),
+            ("1000.001 kW", "the ceiling is 1000 kW"),
         ),
         ({"price_per_kwh": Decimal("1000"), "currency": "CHF"}, ("1000 CHF/kWh", "the ceiling is 10 CHF/kWh")),
         ({"price_per_kwh": Decimal("1.001"), "currency": "KWD"}, ("1.001 KWD", "the ceiling is 1.0 KWD/kWh")),
