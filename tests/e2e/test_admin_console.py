@@ -49,9 +49,10 @@ def test_every_command(world: World, where: str) -> None:
     answer("list CHARGING", "no charge point is so")
     assert "up to 22.0 kW" in answer("show CP001", "last heard")
     answer("drivers", "no driver has been added")
-    answer("add driver ana", "added: driver ana")
-    answer("drivers", "ana")
-    answer("add cp CP002", "its key, which is not stored and cannot be shown again: ")
+    answer("add driver ana energy=40 hours=12", "added: driver ana")
+    answer("drivers", "up to 40.000 kWh, up to 12 h")
+    answer("add cp CP002 price=0.60 power=22", "its key, which is not stored and cannot be shown again: ")
+    answer("show CP002", "up to 0.60/kWh, up to 22.0 kW")
     answer("sessions", "no session is open")
 
     accepted = answer("start CP001 ana 5", "accepted: session ")
@@ -154,6 +155,8 @@ def test_every_command(world: World, where: str) -> None:
         ("history before=x", "`next_before` of "),
         ("revenue day 2026-02-01 2026-01-01", "ends on 2026-01-01, before it begins"),
         ("add driver ana", "the driver ana is there already"),
+        ("add cp CP003 price=dear", "error: "),
+        ("add driver bob energy=-1", "error: "),
         ("add bus ana", "error: say: add cp CP_ID, or add driver DRIVER_ID"),
         ("remove driver nobody", "there is no driver nobody"),
         ("remove cp CP999", "there is no charge point CP999"),

@@ -19,6 +19,7 @@ from evcharge.errors import EnvironmentFault, EvchargeError, UsageError
 from evcharge.protocol.operators import (
     CEILING_FIELDS,
     LIMIT_FIELDS,
+    NO_CHANGES,
     AuditPage,
     By,
     CeilingsChanged,
@@ -207,14 +208,16 @@ class DeskClient:
         order = LimitsOrder(**order_of(LIMIT_FIELDS, changes))
         return await self._ask("PUT", f"/v1/drivers/{driver_id}/limits", DriverRow, order)
 
-    async def add_charge_point(self, cp_id: str) -> ChargePointKey:
-        return await self._ask("POST", "/v1/charge-points", ChargePointKey, NewChargePoint(cp_id=cp_id))
+    async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NO_CHANGES) -> ChargePointKey:
+        order = NewChargePoint(cp_id=cp_id, **order_of(CEILING_FIELDS, ceilings))
+        return await self._ask("POST", "/v1/charge-points", ChargePointKey, order)
 
     async def remove_charge_point(self, cp_id: str) -> None:
         await self._send("DELETE", f"/v1/charge-points/{_segment(cp_id)}", None, {})
 
-    async def add_driver(self, driver_id: str) -> DriverKey:
-        return await self._ask("POST", "/v1/drivers", DriverKey, NewDriver(driver_id=driver_id))
+    async def add_driver(self, driver_id: str, settings: Mapping[str, Any] = NO_CHANGES) -> DriverKey:
+        order = NewDriver(driver_id=driver_id, **order_of(LIMIT_FIELDS, settings))
+        return await self._ask("POST", "/v1/drivers", DriverKey, order)
 
     async def remove_driver(self, driver_id: str) -> None:
         await self._send("DELETE", f"/v1/drivers/{_segment(driver_id)}", None, {})

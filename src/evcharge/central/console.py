@@ -184,7 +184,9 @@ class AdminCLI:
                 self._limits,
                 (drivers, *((lambda: LIMIT_WORDS,) * len(LIMIT_WORDS))),
             ),
-            "add": Command("cp|driver ID", "admit a charge point, or serve a driver", self._add, (_kinds,)),
+            "add": Command(
+                "cp|driver ID [CEILING…|LIMIT…]", "admit a charge point, or serve a driver", self._add, (_kinds,)
+            ),
             "remove": Command("cp|driver ID", "refuse from now on", self._remove, (_kinds, cp_ids)),
             "export": Command(
                 "FILE [cp=…] [driver=…] [since=…] [until=…]", "sessions as CSV", self._export, (_none, *filters)
@@ -488,12 +490,12 @@ class AdminCLI:
         return f"a charge of {driver_id} that begins from now on: {limits_text(driver)}"
 
     async def _add(self, words: list[str]) -> str:
-        kind, name = kind_and_id(words, "add")
+        kind, name = kind_and_id(words[:2], "add")
         if kind == "driver":
-            added = await self._desk.add_driver(name)
+            added = await self._desk.add_driver(name, limits_in(words[2:]))
             told = f"added: driver {name}; its key, which cannot be shown again: "
             return ShownOnce(told + added.key, told + SHOWN_BEFORE)
-        key = await self._desk.add_charge_point(name)
+        key = await self._desk.add_charge_point(name, ceilings_in(words[2:]))
         told = f"added: charge point {name}; its key, which is not stored and cannot be shown again: "
         return ShownOnce(told + key.key, told + SHOWN_BEFORE)
 

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -40,6 +39,7 @@ from evcharge.errors import NotDecided, UnknownChargePoint
 from evcharge.keys import new_key
 from evcharge.protocol.messages import ChargeRequest, new_id
 from evcharge.protocol.operators import (
+    NO_CHANGES,
     AuditPage,
     By,
     Changes,
@@ -66,7 +66,6 @@ from evcharge.protocol.operators import (
 from evcharge.storage.books import Books
 from evcharge.storage.registry import Driver, Registry, Token
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 REVENUE_DAYS = 30
 EXPORT_ROWS = 1000
 
@@ -299,7 +298,7 @@ class Desk:
         (driver,) = await self._write(self.registry.set_drivers, [driver_id], changes, self.actor, now)
         return _driver_row(driver)
 
-    async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NOTHING) -> ChargePointKey:
+    async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NO_CHANGES) -> ChargePointKey:
         """Raises `AlreadyThere`."""
         key = new_key()
         now = clock.now().utc
@@ -318,7 +317,7 @@ class Desk:
         with suppress(NotDecided):
             await self.order(self.actor, Reread(cp_id))
 
-    async def add_driver(self, driver_id: str, settings: Mapping[str, Any] = NOTHING) -> DriverKey:
+    async def add_driver(self, driver_id: str, settings: Mapping[str, Any] = NO_CHANGES) -> DriverKey:
         """`settings` as the `changes` of `set_driver`. Raises `AlreadyThere`."""
         key = new_key()
         limits = Limits(**{name: value for name, value in settings.items() if name != "signed_only"})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -454,6 +455,9 @@ def changes_of(order: CeilingsOrder | LimitsOrder) -> dict[str, Any]:
     names = CEILING_FIELDS if isinstance(order, CeilingsOrder) else LIMIT_FIELDS
     stated = ((inside, getattr(order, name)) for name, inside in names.items())
     return {inside: value for inside, value in stated if value is not UNSET}
+
+
+NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 
 
 def order_of(names: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, Any]:
