@@ -11,7 +11,7 @@ import typer
 from evcharge.domain.battery import Current
 from evcharge.protocol import messages
 from evcharge.protocol.currencies import is_currency
-from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_cost, check_price, fits, is_id
+from evcharge.protocol.messages import MAX_PRICE_PER_KWH, PRICE_DECIMALS, check_limit, check_price, fits, is_id
 from evcharge.protocol.notation import is_plain, plain_decimal
 from evcharge.transport.tcp import Address
 from evcharge.zones import zone_called
@@ -72,7 +72,7 @@ def parse_price(text: str | Decimal) -> Decimal:
 def parse_cost(text: str) -> Decimal:
     try:
         cost = plain_decimal(text)
-        check_cost(cost)
+        check_limit(cost)
     except ValueError:
         raise typer.BadParameter(
             f"expected an amount of at most two decimals such as 30.00, not {text!a}"

@@ -163,7 +163,9 @@ def test_ceilings_and_limits_come_with_what_is_added_over_http(world: World, pat
         assert maria.post(path, json=order).status_code == 201
         expected = {name: value for name, value in order.items() if name != "cp_id"}
         assert maria.get("/v1/charge-points/CP001").json()["ceilings"] == expected
-        assert maria.put("/v1/ceilings", json={"max_power_w": None}).json() == {"changed_cp_ids": ["CP001"]}
+        assert maria.put("/v1/network/ceilings", json={"max_power_w": None}).json() == {
+            "changed_cp_ids": ["CP001"]
+        }
         eventually(
             lambda: maria.get("/v1/charge-points/CP001").json()["ceilings"]["max_power_w"] is None, "it is changed"
         )

@@ -10,7 +10,7 @@ import msgspec
 from evcharge.console.shell import energy_wh_of, number, whole_number
 from evcharge.errors import UsageError
 from evcharge.protocol.currencies import is_currency
-from evcharge.protocol.messages import NO_ID, check_cost, check_price, fits, is_id
+from evcharge.protocol.messages import NO_ID, check_limit, check_price, fits, is_id
 from evcharge.protocol.notation import is_plain, plain_decimal
 from evcharge.protocol.operators import MAX_HOURS, MAX_ROWS, SessionFilter
 
@@ -120,7 +120,7 @@ def currency_of(text: str) -> str:
 def cost_of(text: str) -> Decimal:
     try:
         cost = plain_decimal(text)
-        check_cost(cost)
+        check_limit(cost)
     except ValueError as problem:
         raise UsageError(str(problem)) from None
     return cost

@@ -200,13 +200,13 @@ class DeskClient:
         return await self._ask("PUT", path, ChargePointNow, order)
 
     async def set_ceilings(self, cp_id: str | None, changes: Mapping[str, Any]) -> list[str]:
-        path = "/v1/ceilings" if cp_id is None else f"/v1/charge-points/{cp_id}/ceilings"
+        path = "/v1/network/ceilings" if cp_id is None else f"/v1/charge-points/{_segment(cp_id)}/ceilings"
         order = CeilingsOrder(**order_of(CEILING_FIELDS, changes))
         return (await self._ask("PUT", path, CeilingsChanged, order)).changed_cp_ids
 
     async def set_driver(self, driver_id: str, changes: Mapping[str, Any]) -> DriverRow:
         order = LimitsOrder(**order_of(LIMIT_FIELDS, changes))
-        return await self._ask("PUT", f"/v1/drivers/{driver_id}/limits", DriverRow, order)
+        return await self._ask("PUT", f"/v1/drivers/{_segment(driver_id)}/limits", DriverRow, order)
 
     async def add_charge_point(self, cp_id: str, ceilings: Mapping[str, Any] = NO_CHANGES) -> ChargePointKey:
         order = NewChargePoint(cp_id=cp_id, **order_of(CEILING_FIELDS, ceilings))

@@ -447,15 +447,18 @@ class AdminCLI:
         return await self._set_service(words, False)
 
     async def _set_service(self, words: list[str], out: bool) -> str:
-        of_all = words in (["all"], ["--all"])
-        cp_id = None if of_all else an_id(words, f"{'out' if out else 'in'} CP_ID|all")
-        if words == ["all"] and any(cp.cp_id == "all" for cp in await self._everything()):
-            raise UsageError("there is a charge point `all`; say --all for all charge points")
+        cp_id = await self._one_or_all(words, f"{'out' if out else 'in'} CP_ID|all")
         changed = await self._desk.set_service(cp_id, out)
         where = "out of service" if out else "in service"
-        if of_all:
+        if cp_id is None:
             return f"{where}: {len(changed)} charge points that were not before"
         return f"{where}: {cp_id}" if changed else f"{cp_id} was {where} already"
+
+    async def _one_or_all(self, words: list[str], usage: str) -> str | None:
+        """None for all of them."""
+        if words == ["all"] and any(cp.cp_id == "all" for cp in await self._everything()):
+            raise UsageError("there is a charge point `all`; say --all for all charge points")
+        return None if words in (["all"], ["--all"]) else an_id(words, usage)
 
     async def _price(self, words: list[str]) -> str:
         usage = "say: price CP_ID PRICE [CURRENCY], or price CP_ID own"
@@ -472,14 +475,14 @@ class AdminCLI:
 
     async def _ceilings(self, words: list[str]) -> str:
         usage = "ceilings CP_ID|all [price=…] [currency=…] [power=KW]; default is Central's own"
-        cp_id = an_id(words[:1], usage)
+        cp_id = await self._one_or_all(words[:1], usage)
         changes = ceilings_in(words[1:])
-        if not changes and cp_id == "all":
+        if not changes and cp_id is None:
             raise UsageError(f"say: {usage}")
         if changes:
-            changed = await self._desk.set_ceilings(None if cp_id == "all" else cp_id, changes)
-            if cp_id == "all":
-                return f"changed: the ceilings of {len(changed)} charge points"
+            changed = await self._desk.set_ceilings(cp_id, changes)
+        if cp_id is None:
+            return f"changed: the ceilings of {len(changed)} charge points"
         cp = await self._desk.charge_point(cp_id)
         return f"{cp_id} may register {ceilings_text(cp.ceilings)}"
 

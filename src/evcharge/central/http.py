@@ -352,7 +352,7 @@ async def set_ceilings(desk: TheDesk, cp_id: IdInPath, data: JSONBody[CeilingsOr
 
 
 @put(
-    "/ceilings",
+    "/network/ceilings",
     summary="The same for all charge points",
     guards=OPERATORS,
     responses=problems(403),

@@ -42,6 +42,7 @@ Utc = Annotated[datetime, Meta(tz=True)]
 
 MAX_PRICE_PER_KWH = Decimal(1000)
 PRICE_DECIMALS = 6
+LIMIT_DECIMALS = 2
 MAX_COST = Decimal(10**9)
 WHOLE_CENTS = Decimal("0.01")
 MAX_PAGE = 200
@@ -541,6 +542,11 @@ def check_cost(cost: Decimal) -> None:
     if cost.same_quantum(WHOLE_CENTS) and not cost.is_signed() and cost <= MAX_COST:
         return  # As Central writes most of them, so that no more need be looked at.
     _check_money("cost", cost, MAX_COST, MOST_DIGITS)
+
+
+def check_limit(cost: Decimal) -> None:
+    """Raises `ValueError` for what cannot be the most that a charge may cost."""
+    _check_money("max_cost", cost, MAX_COST, LIMIT_DECIMALS)
 
 
 def _check_money(name: str, money: Decimal, most: Decimal, most_decimals: int) -> None:

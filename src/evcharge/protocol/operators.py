@@ -27,7 +27,7 @@ from evcharge.protocol.messages import (
     NEW_ID_PATTERN,
     Currency,
     Id,
-    check_cost,
+    check_limit,
     check_price,
 )
 from evcharge.protocol.notation import NOT_PLAIN, Notation
@@ -437,7 +437,7 @@ class LimitsOrder(Order, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.max_cost, Decimal):
-            check_cost(self.max_cost)
+            check_limit(self.max_cost)
 
 
 CEILING_FIELDS = {"max_price_per_kwh": "price_per_kwh", "currency": "currency", "max_power_w": "power_w"}
