@@ -983,7 +983,7 @@ def command_line() -> Any:
 
 
 def _dress(command: Any) -> None:
-    command.context_settings["help_option_names"] = ["-h", "--help"]
+    command.context_settings["help_option_names"] = ["--help", "-h"]
     context = command.context_class(command, **command.context_settings)
     for option in command.get_params(context):
         if getattr(option, "is_flag", False):

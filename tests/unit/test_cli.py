@@ -33,6 +33,7 @@ OPTIONS = {"--engine": "localhost:1", "--count": "3", "--role": "viewer"}
 
 # A value other than the default, for the options that do not take just any text.
 OTHER = {
+    "--zone": "Europe/Berlin",
     "--kafka": "kafka:9093",
     "--central": "central:5001",
     "--engine": "engine:5002",

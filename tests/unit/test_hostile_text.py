@@ -32,7 +32,7 @@ from evcharge.driver import answers
 from evcharge.errors import UnknownChargePoint
 from evcharge.logs import make_log
 from evcharge.protocol.messages import CpInfo
-from evcharge.protocol.operators import ChargePointNow
+from evcharge.protocol.operators import ChargePointNow, Totals
 from evcharge.replay.plan import plan_of
 from evcharge.replay.report import Tally, announcement, report, text_of
 from evcharge.replay.rows import Row, Sessions, Skipped
@@ -77,6 +77,17 @@ class Elsewhere:
 
     async def charge_point(self, cp_id: str) -> ChargePointNow:
         return SHOWN
+
+    async def totals(self) -> Totals:
+        return Totals(
+            as_of=datetime.now(UTC),
+            charge_points=1,
+            by_status={},
+            out_of_service=0,
+            open_sessions=0,
+            power_w=0,
+            today=[],
+        )
 
 
 def driver_list(folder: Path) -> None:
