@@ -80,13 +80,14 @@ class Elsewhere:
 
     async def totals(self) -> Totals:
         return Totals(
-            as_of=datetime.now(UTC),
+            as_of=NOW,
             charge_points=1,
             by_status={},
             out_of_service=0,
             open_sessions=0,
             power_w=0,
             today=[],
+            zone=HOSTILE,
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from evcharge import clock
@@ -25,6 +25,7 @@ from evcharge.central.arguments import (
 )
 from evcharge.central.client import DeskClient
 from evcharge.central.desk import Desk
+from evcharge.central.local_times import known, time_in, time_text
 from evcharge.central.panels import NetworkView, draw, matches
 from evcharge.central.settling_commands import SETTLE, TO_SETTLE, close, session_at, settle, to_settle
 from evcharge.central.texts import ceilings_text, limits_text
@@ -54,7 +55,6 @@ from evcharge.protocol.operators import (
 )
 from evcharge.protocol.plain_text import one_line
 from evcharge.text_files import named
-from evcharge.zones import zone_called
 
 TOTALS_EVERY_S = 5.0
 AGAIN_S = 2.0
@@ -225,7 +225,7 @@ class AdminCLI:
             [
                 f"charge points: {totals.charge_points} ({states}); {totals.out_of_service} out of service",
                 f"open sessions: {totals.open_sessions}, {kw(totals.power_w)} kW",
-                f"booked today ({totals.zone}): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
+                f"booked today ({known(totals.zone)}): {sessions} sessions, {kwh(energy_wh)} kWh{money}",
                 f"to settle: {_waiting(totals.to_settle, totals.zone)}",
                 f"Kafka: {health.kafka}; database: {health.database}; version {health.version}",
                 *([f"receipts that wait for Kafka: {health.receipts_waiting}"] if health.receipts_waiting else []),
@@ -274,7 +274,7 @@ class AdminCLI:
             ("power", f"up to {kw(cp.max_power_w)} kW"),
             ("may register", ceilings_text(cp.ceilings)),
             ("faults", ", ".join(cp.faults) or "none"),
-            ("last heard", _time_in(zone, cp.last_heard_at) or "never"),
+            ("last heard", time_in(zone, cp.last_heard_at) or "never"),
         ]
         if session is not None:
             target = f" of {kwh(session.target_energy_wh)}" if session.target_energy_wh is not None else ""
@@ -285,7 +285,7 @@ class AdminCLI:
             facts += [
                 ("session", f"{session.session_id}, {session.status}{stopping}"),
                 ("driver", session.driver_id),
-                ("since", _time_in(zone, session.started_at or session.requested_at)),
+                ("since", time_in(zone, session.started_at or session.requested_at)),
                 ("energy", f"{kwh(session.energy_wh)}{target} kWh at {kw(session.power_w)} kW{soc}"),
                 ("cost so far", f"{session.cost} {cp.currency}"),
             ]
@@ -316,8 +316,8 @@ class AdminCLI:
         head = ("requested", "booked", "charge point", "driver", "status", "reason", "kWh", "cost", "session")
         rows = [
             (
-                _time(row.requested_at, page.zone),
-                _time(row.booked_at, page.zone),
+                time_text(row.requested_at, page.zone),
+                time_text(row.booked_at, page.zone),
                 row.cp_id,
                 row.driver_id,
                 row.status,
@@ -343,10 +343,10 @@ class AdminCLI:
                 ("charge point", row.cp_id),
                 ("driver", row.driver_id),
                 ("status", f"{row.status}{reason}"),
-                ("requested", _time_in(zone, row.requested_at)),
-                ("started", _time_in(zone, row.started_at, row.said_started_at)),
-                ("ended", _time_in(zone, row.ended_at, row.said_ended_at)),
-                ("booked", _time_in(zone, row.booked_at)),
+                ("requested", time_in(zone, row.requested_at)),
+                ("started", time_in(zone, row.started_at, row.said_started_at)),
+                ("ended", time_in(zone, row.ended_at, row.said_ended_at)),
+                ("booked", time_in(zone, row.booked_at)),
                 ("energy", f"{kwh(row.energy_wh)} kWh x {row.price_per_kwh} = {row.cost} {row.currency}"),
                 ("receipt", f"revision {row.revision}" if row.revision else "none yet"),
                 *([("stop refused", row.stop_refused)] if row.stop_refused is not None else []),
@@ -360,10 +360,10 @@ class AdminCLI:
         page = await self._desk.faults(cp_id, limit=ROWS)
         rows = [
             (
-                _time(row.started_at, page.zone),
+                time_text(row.started_at, page.zone),
                 row.cp_id,
                 row.code,
-                _time(row.cleared_at, page.zone) or "not cleared",
+                time_text(row.cleared_at, page.zone) or "not cleared",
                 row.description,
             )
             for row in page.faults
@@ -373,7 +373,7 @@ class AdminCLI:
 
     async def _drivers(self, words: list[str]) -> str:
         page = await self._desk.drivers(at_most_one(words, "drivers [AFTER_ID]"), MAX_ROWS)
-        rows = [(row.driver_id, _time(row.added_at, page.zone), limits_text(row)) for row in page.drivers]
+        rows = [(row.driver_id, time_text(row.added_at, page.zone), limits_text(row)) for row in page.drivers]
         more = f"\nmore with: drivers {page.next_after}" if page.next_after is not None else ""
         head = ("driver", "added", "a charge of his")
         return _timed(table(head, rows, "no driver has been added"), page.zone) + more
@@ -389,7 +389,7 @@ class AdminCLI:
         found = await self._desk.revenue(since, until, by)
         rows = [(row.of, row.sessions, kwh(row.energy_wh), row.cost, row.currency) for row in found.rows]
         head = ("day" if by is By.DAY else "charge point", "sessions", "kWh", "revenue", "")
-        period = f"booked {found.since} to {found.until} ({found.zone})"
+        period = f"booked {found.since} to {found.until} ({known(found.zone)})"
         return f"{period}\n" + table(head, rows, "no session has been booked")
 
     async def _audit(self, words: list[str]) -> str:
@@ -398,7 +398,7 @@ class AdminCLI:
         page = await self._desk.audit(limit=limit)
         rows = [
             (
-                _time(row.at, page.zone),
+                time_text(row.at, page.zone),
                 row.actor,
                 row.via,
                 row.action,
@@ -536,7 +536,7 @@ def _waiting(waiting: list[Waiting], zone: str) -> str:
     if not waiting:
         return "nothing"
     kinds = ", ".join(f"{item.count} {item.kind}" for item in waiting)
-    return f"{kinds}; the oldest since {_time_in(zone, min(item.since for item in waiting))}"
+    return f"{kinds}; the oldest since {time_in(zone, min(item.since for item in waiting))}"
 
 
 def _states() -> list[str]:
@@ -576,21 +576,8 @@ def _event_text(event: Event) -> str:
     return line_of({"event": event.event, "level": "info", **event.fields})
 
 
-def _time(at: datetime | None, zone: str) -> str:
-    """As the clocks of Central's zone have it; of one that this machine does not know, in UTC."""
-    return f"{at.astimezone(zone_called(zone) or UTC):%Y-%m-%d %H:%M:%S}" if at is not None else ""
-
-
-def _time_in(zone: str, at: datetime | None, said: datetime | None = None) -> str:
-    """A time that stands alone, with its zone, and what the charge point's clock said, if that differs."""
-    if at is None:
-        return ""
-    beside = f"; the charge point's clock says {_time(said, zone)}" if said is not None else ""
-    return f"{_time(at, zone)} ({zone}){beside}"
-
-
 def _timed(text: str, zone: str) -> str:
-    return f"{text}\ntimes: {zone}" if "\n" in text else text
+    return f"{text}\ntimes: {known(zone)}" if "\n" in text else text
 
 
 def _change(values: dict[str, object] | None) -> str:

@@ -1,6 +1,5 @@
 """AdminCLI's commands for what waits for a person: to look at it, to settle it, to close a session."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -8,6 +7,7 @@ import msgspec
 from evcharge.central.arguments import ROWS, an_id, uuid_of
 from evcharge.central.client import DeskClient
 from evcharge.central.desk import Desk
+from evcharge.central.local_times import known, time_in, time_text
 from evcharge.console.drawing import kwh
 from evcharge.console.shell import number, whole_number
 from evcharge.console.tables import table
@@ -15,7 +15,6 @@ from evcharge.domain.commands import Bill
 from evcharge.errors import UsageError
 from evcharge.protocol.operators import ToSettleRow
 from evcharge.protocol.plain_text import one_line
-from evcharge.zones import zone_called
 
 LARGEST_NUMBER = 2**53
 MOST_KWH = 10**6
@@ -33,14 +32,15 @@ async def to_settle(desk: Desk | DeskClient, words: list[str]) -> str:
     if words and words != ["settled"]:
         if len(words) > 1 or before is not None:
             raise UsageError(f"say: {TO_SETTLE}")
-        return _evidence(await desk.one_to_settle(_number(words[0])))
+        row = await desk.one_to_settle(_number(words[0]))
+        return _evidence(row, (await desk.totals()).zone)
     settled = words == ["settled"]
     page = await desk.to_settle(settled, before, ROWS)
     head = (*CLAIM, *VERDICT) if settled else CLAIM
     rows = [
         (
             row.number,
-            _time(row.set_aside_at, page.zone),
+            time_text(row.set_aside_at, page.zone),
             row.kind,
             row.cp_id,
             kwh(row.energy_wh),
@@ -53,10 +53,10 @@ async def to_settle(desk: Desk | DeskClient, words: list[str]) -> str:
     if not rows:
         return "nothing was settled" if settled else "nothing waits to be settled"
     more = f"\nmore with before={page.next_before}" if page.next_before is not None else ""
-    return f"{table(head, rows, '')}\ntimes: {page.zone}{more}"
+    return f"{table(head, rows, '')}\ntimes: {known(page.zone)}{more}"
 
 
-def _evidence(row: ToSettleRow) -> str:
+def _evidence(row: ToSettleRow, zone: str) -> str:
     facts = [
         ("number", str(row.number)),
         ("what", row.kind),
@@ -64,11 +64,11 @@ def _evidence(row: ToSettleRow) -> str:
         ("session", str(row.session_id)),
         ("charge point", row.cp_id),
         ("claimed", f"{kwh(row.energy_wh)} kWh"),
-        ("set aside", f"{_time(row.set_aside_at, 'UTC')} (UTC), came {row.times} times"),
+        ("set aside", f"{time_in(zone, row.set_aside_at)}, came {row.times} times"),
         ("evidence", msgspec.json.encode(row.evidence).decode()),
         (
             "settled",
-            "no" if row.settled_at is None else f"{_time(row.settled_at, 'UTC')} (UTC) by {row.settled_by}",
+            "no" if row.settled_at is None else f"{time_in(zone, row.settled_at)} by {row.settled_by}",
         ),
     ]
     if row.settled_at is not None:
@@ -122,7 +122,3 @@ def _bill(text: str) -> Bill:
 
 def _number(text: str) -> int:
     return whole_number(text, "what `to-settle` lists is named by its number, which", 1, LARGEST_NUMBER)
-
-
-def _time(at: datetime, zone: str) -> str:
-    return f"{at.astimezone(zone_called(zone) or UTC):%Y-%m-%d %H:%M:%S}"
