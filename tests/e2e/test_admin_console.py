@@ -87,7 +87,7 @@ def test_every_command(world: World, where: str) -> None:
     answer(
         "ceilings CP001 price=0.60 currency=EUR power=22", "CP001 may register up to 0.60 EUR/kWh, up to 22.0 kW"
     )
-    answer("ceilings all power=default", "changed: the ceilings of 1 charge points")
+    answer("ceilings all power=default", "changed: the ceilings of 2 charge points")
     assert "up to 0.60 EUR/kWh" in answer("show CP001", "last heard")
     answer("limits ana energy=40 cost=30 hours=12", "up to 40.000 kWh, up to 30, up to 12 h")
     answer("limits ana signed=yes", "up to 12 h, confirmed by the driver")
