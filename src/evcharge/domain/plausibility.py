@@ -19,6 +19,8 @@ AT_MOST_UNHEARD_S = 24 * 3600.0
 """For so long a charge may have gone on while nothing was heard of it, or while the clock was wrong."""
 TARGET_TOLERANCE = 1.02
 AFTER_TARGET_S = 60.0
+AFTER_TARGET_SHARE, AFTER_TARGET_WH = 0.1, 1000.0
+"""A charge point may need so long to stop; but what it gives meanwhile is no more than the greater of these two."""
 S_PER_HOUR = 3600.0
 
 
@@ -101,8 +103,12 @@ def _most_wh(session: Session, elapsed_s: float, time_scale: float) -> float:
     by_limit_wh = session.limit_before_wh + session.limit_w * elapsed_s / S_PER_HOUR
     most_wh = TOLERANCE * time_scale * (by_limit_wh + _peak_w(session) * CLOCKS_S / S_PER_HOUR)
     if session.target_energy_wh is not None:
-        after_wh = _peak_w(session) * time_scale * AFTER_TARGET_S / S_PER_HOUR
-        most_wh = min(most_wh, session.target_energy_wh * TARGET_TOLERANCE + after_wh)
+        target_wh = session.target_energy_wh
+        after_wh = min(
+            _peak_w(session) * time_scale * AFTER_TARGET_S / S_PER_HOUR,
+            max(target_wh * AFTER_TARGET_SHARE, AFTER_TARGET_WH),
+        )
+        most_wh = min(most_wh, target_wh * TARGET_TOLERANCE + after_wh)
     return most_wh
 
 

@@ -291,6 +291,17 @@ def test_the_target_is_a_bound(energy_wh: int, believed: bool) -> None:
     assert world.sessions[session_id].energy_wh == (energy_wh if believed else 0)
 
 
+@pytest.mark.parametrize(("energy_wh", "believed"), [(4_060, True), (4_061, False), (16_000, False)])
+def test_a_powerful_charge_point_passes_its_target_by_1_kwh_at_the_most(energy_wh: int, believed: bool) -> None:
+    """A minute of 1 MW would be five times the target, and the limit of cost that it came from worth nothing."""
+    world = World()
+    connection = world.settled()
+    world.say(connection, world.registration("CP1", max_power_w=1_000_000))
+    decisions = world.kafka(Topic.CHARGE_REQUESTS, world.request(energy_wh=3_000))
+    world.begun(connection, only(list(decisions.sessions)))
+    assert take(world, connection, world.reading(only(list(decisions.sessions)), 1, energy_wh)) is believed
+
+
 # The end of the bound
 
 
