@@ -20,7 +20,7 @@ AT_MOST_UNHEARD_S = 24 * 3600.0
 TARGET_TOLERANCE = 1.02
 AFTER_TARGET_S = 60.0
 AFTER_TARGET_SHARE, AFTER_TARGET_WH = 0.1, 1000.0
-"""A charge point may need so long to stop; but what it gives meanwhile is no more than the greater of these two."""
+"""A charge point may need so long to stop; what it gives meanwhile is no more than the greater of these two."""
 S_PER_HOUR = 3600.0
 
 
