@@ -487,7 +487,7 @@ def test_prices(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1_0", "٠.٣", " 0.30", "0.30\n", ".5", "5.", "+0.30", "3e-1", "1E+2", "NaN", "0,30", "-0", ""]
+    "text", ["1_0", "٠.٣", " 0.30", "0.30\n", ".5", "5.", "+0.30", "3e-1", "1E+2", "NaN", "0,30", ""]
 )
 def test_a_price_in_another_notation_is_refused_on_the_command_line_and_at_the_console(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"in plain notation, such as 0\.30"):

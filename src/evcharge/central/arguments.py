@@ -55,7 +55,7 @@ def session_id_of(text: str) -> UUID:
 
 
 def price_of(text: str) -> Decimal:
-    if not is_plain(text):
+    if not is_plain(text.removeprefix("-")):
         raise UsageError(f"a price is a number such as 0.35, not {text!a}")
     price = Decimal(text)
     try:

@@ -554,7 +554,7 @@ def _check_money(name: str, money: Decimal, most: Decimal, most_decimals: int) -
     decimals = -exponent if isinstance(exponent, int) else most_decimals + 1
     if not 0 <= decimals <= most_decimals or money.is_signed() or money > most:
         raise ValueError(
-            f"`{name}` must be a decimal in plain notation from 0 to {most}, with at most {most_decimals} decimals"
+            f"`{name}` must be a number from 0 to {most}, of at most {most_decimals} decimals, in plain notation"
         )
 
 

@@ -265,7 +265,7 @@ OF_PYTHON = re.compile(r"regex|\\\\|\$|`(?:str|int|bool|float|object|array)`|cod
     ("method", "where", "body", "sentence"),
     [
         *(
-            ("PUT", PRICE, f'{{"price_per_kwh": {price}}}'.encode(), "`price_per_kwh` must be a decimal in plain")
+            ("PUT", PRICE, f'{{"price_per_kwh": {price}}}'.encode(), "in plain notation")
             for price in (
                 '"1_0"',
                 '"٠.٣"',

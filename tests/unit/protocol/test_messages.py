@@ -362,7 +362,7 @@ def test_a_refusal_is_a_sentence_in_the_words_of_the_page(name: str) -> None:
         (
             "price_per_kwh",
             "2000",
-            "`price_per_kwh` must be a decimal in plain notation from 0 to 1000, with at most 6 decimals",
+            "`price_per_kwh` must be a number from 0 to 1000, of at most 6 decimals, in plain notation",
         ),
         ("max_power_w", 1.5, "`max_power_w` must be an integer from 0 to 100000000"),
         (
@@ -530,7 +530,7 @@ def test_what_is_no_price_is_refused(price: object) -> None:
 def test_a_price_that_is_a_number_has_no_exponent_either(price: bytes) -> None:
     bad = refused(register(price_per_kwh=1).replace(b'"price_per_kwh": 1', b'"price_per_kwh": ' + price))
     assert bad.error.code == "invalid_field"
-    assert "`price_per_kwh` must be a decimal in plain notation" in str(bad)
+    assert re.search("`price_per_kwh` must be .* in plain notation", str(bad))
 
 
 @pytest.mark.parametrize("written", ['"0.30"', "0.30", '"0\\u002e30"', '"00.30"'])
