@@ -85,6 +85,8 @@ class Evidence:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     meter_values: list[dict[str, Any]] = field(default_factory=list)
     open_faults: list[dict[str, Any]] = field(default_factory=list)
+    to_settle: list[dict[str, Any]] = field(default_factory=list)
+    """What waits for a person."""
     told: list[Told] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     over_http: list[dict[str, Any]] = field(default_factory=list)
@@ -163,6 +165,12 @@ def _check_receipts(evidence: Evidence) -> Iterator[str]:
         ]
         if any(later <= earlier for earlier, later in pairwise(energies)):
             yield f"the receipts of session {session_id} do not rise: {energies} Wh"
+    contents: dict[str, Receipt] = {}
+    for receipt in evidence.receipts:
+        message_id = receipt.fields.get("message_id")
+        first = contents.setdefault(str(message_id), receipt)
+        if message_id is not None and first.content != receipt.content:
+            yield f"two different receipts share the message_id {message_id}: on {first.where} and {receipt.where}"
 
 
 def _check_money(evidence: Evidence) -> Iterator[str]:
@@ -267,6 +275,12 @@ def _check_states(evidence: Evidence) -> Iterator[str]:
         yield f"the fault {fault['code']} of {fault['cp_id']} was never cleared: {fault['description']}"
 
 
+def _check_nothing_waits(evidence: Evidence) -> Iterator[str]:
+    """All are honest here: no completion is below a reading, and each Wh is billed without an operator."""
+    for row in evidence.to_settle:
+        yield f"{row['kind']} of session {row['session_id']} waits for a person: {row['reason']}"
+
+
 def _check_http(evidence: Evidence) -> Iterator[str]:
     over_http = {session["session_id"]: session for session in evidence.over_http}
     for row in evidence.sessions:
@@ -301,6 +315,7 @@ CHECKS = (
     _check_meter_values,
     _check_power_cuts,
     _check_states,
+    _check_nothing_waits,
     _check_http,
     _check_leftovers,
 )

@@ -114,6 +114,7 @@ def _read_database(path: Path, evidence: Evidence) -> None:
         evidence.meter_values = _rows(
             connection, "SELECT session_id, v.* FROM meter_values v JOIN sessions ON number = session_number"
         )
+        evidence.to_settle = _rows(connection, "SELECT * FROM to_settle WHERE settled_at IS NULL")
         evidence.open_faults = _rows(connection, "SELECT * FROM faults WHERE cleared_at IS NULL")
 
 

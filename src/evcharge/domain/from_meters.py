@@ -60,7 +60,7 @@ def on_completion(net: "Network", completion: ChargeCompletion, connection: int 
     if session.cp_id != completion.cp_id:
         raise NotYours(f"the session {completion.session_id} is at another charge point")
     if completion.end_reason not in FROM_CHARGE_POINT:
-        raise InvalidField(f"`end_reason` {completion.end_reason} is for Central alone to give")
+        raise InvalidField(f"`end_reason` {completion.end_reason} is none that a charge point gives")
     if not session.is_open:
         settling.complete_again(net, session, completion, connection, now)
         return

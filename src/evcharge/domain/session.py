@@ -6,6 +6,7 @@ higher revision (`SETTLED`). From then on only an operator changes it (`CORRECTE
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -15,6 +16,8 @@ from uuid import UUID
 from evcharge.domain import tariff
 from evcharge.domain.times import believed
 from evcharge.errors import IllegalTransition
+
+WORD = re.compile(r"[a-z_]{1,32}")
 
 
 class SessionStatus(StrEnum):
@@ -57,7 +60,15 @@ TRANSITIONS: dict[SessionStatus, dict[SessionEvent, SessionStatus]] = {
 
 
 class EndReason(StrEnum):
-    """Why a session ended."""
+    """Why a session ended. One of a later version is taken as it is, so that a receipt with it is understood."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "EndReason | None":
+        if not isinstance(value, str) or WORD.fullmatch(value) is None:
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = value
+        return word
 
     TARGET_REACHED = "target_reached"
     BATTERY_FULL = "battery_full"

@@ -136,6 +136,14 @@ SPOILT: list[tuple[str, Spoil]] = [
         "the fault engine_lost of CP1 was never cleared",
         lambda e: e.open_faults.append({"cp_id": "CP1", "code": "engine_lost", "description": "gone"}),
     ),
+    (
+        "two different receipts share the message_id 7",
+        lambda e: e.receipts.extend([receipt(message_id="7"), receipt("x.trace", message_id="7", revision=2)]),
+    ),
+    (
+        f"orphan of session {SESSION} waits for a person: nobody knows it",
+        lambda e: e.to_settle.append({"kind": "orphan", "session_id": SESSION, "reason": "nobody knows it"}),
+    ),
     ("is not shown over HTTP", lambda e: e.over_http.clear()),
     ("status is charging over HTTP", lambda e: e.over_http[0].update(status="charging")),
     ("the journal x.jsonl was left", lambda e: e.journals.append("x.jsonl")),

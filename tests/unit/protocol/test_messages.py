@@ -22,6 +22,7 @@ from evcharge.protocol.currencies import CODES
 from evcharge.protocol.messages import (
     MESSAGE_TYPES,
     AnyMessage,
+    ChargeCompletionResponse,
     ChargingData,
     ErrorResponse,
     HeartbeatRequest,
@@ -891,3 +892,31 @@ def test_lists_are_not_shared_between_messages() -> None:
     assert isinstance(one, StatusUpdate)
     assert isinstance(other, StatusUpdate)
     assert one.unsettled_session_ids is not other.unsettled_session_ids
+
+
+def test_a_receipt_with_a_reason_of_a_later_version_is_understood() -> None:
+    now = "2026-03-02T14:05:00Z"
+    sent = {
+        "type": "charge_completion_response",
+        "message_id": "a0000001-7c1e-4f0a-9b7d-2f6d1c0a9e55",
+        "timestamp": now,
+        "cp_id": "CP001",
+        "session_id": "a0000002-7c1e-4f0a-9b7d-2f6d1c0a9e55",
+        "driver_id": "ana",
+        "status": "interrupted",
+        "end_reason": "beamed_up",
+        "energy_wh": 500,
+        "price_per_kwh": "0.30",
+        "cost": "0.15",
+        "currency": "EUR",
+        "requested_at": now,
+        "ended_at": now,
+        "revision": 1,
+    }
+    receipt = decode(json.dumps(sent).encode())
+    assert isinstance(receipt, ChargeCompletionResponse)
+    assert str(receipt.end_reason) == "beamed_up"
+    assert json.loads(encode(receipt))["end_reason"] == "beamed_up"
+    for nonsense in ("", "Beamed up", "x" * 33, "\x1b[2J", 7, None):
+        with pytest.raises(Undecodable):
+            decode(json.dumps(sent | {"end_reason": nonsense}).encode())
