@@ -63,7 +63,7 @@ def routes(viewer: httpx.Client) -> Iterator[tuple[str, str]]:
     """Each method and path of Central's own description, with ids that could be."""
     paths = ok(viewer.get("/docs/openapi.json"))["paths"]
     for path, methods in paths.items():
-        real = path.format(cp_id="CP001", session_id=uuid.uuid4(), driver_id="ana")
+        real = path.format(cp_id="CP001", session_id=uuid.uuid4(), driver_id="ana", number=1)
         for method in methods:
             yield method, real
 

@@ -10,7 +10,7 @@ import msgspec
 from evcharge.console.shell import energy_wh_of, number, whole_number
 from evcharge.errors import UsageError
 from evcharge.protocol.currencies import is_currency
-from evcharge.protocol.messages import NO_ID, check_limit, check_price, fits, is_id
+from evcharge.protocol.messages import NO_ID, check_limit, check_price, fits, is_id, is_new_id
 from evcharge.protocol.notation import is_plain, plain_decimal
 from evcharge.protocol.operators import MAX_HOURS, MAX_ROWS, SessionFilter
 
@@ -39,7 +39,10 @@ def an_id(words: list[str], usage: str) -> str:
 def kind_and_id(words: list[str], command: str) -> tuple[str, str]:
     if len(words) != 2 or words[0] not in ("cp", "driver"):
         raise UsageError(f"say: {command} cp CP_ID, or {command} driver DRIVER_ID")
-    return words[0], an_id(words[1:], f"{command} {words[0]} ID")
+    name = an_id(words[1:], f"{command} {words[0]} ID")
+    if command == "add" and not is_new_id(name):
+        raise UsageError(f"{name!a} {NO_ID}")
+    return words[0], name
 
 
 def uuid_of(text: str) -> UUID | None:
