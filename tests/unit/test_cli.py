@@ -21,7 +21,7 @@ import pytest
 import typer.main
 
 from evcharge import __version__, cli, options
-from evcharge.central.arguments import day_of, price_of, session_id_of
+from evcharge.central.arguments import day_of, kind_and_id, price_of, session_id_of
 from evcharge.driver.answers import read_wishes
 from evcharge.errors import UsageError
 from evcharge.fleet import fleet_ids
@@ -506,6 +506,15 @@ def test_a_port_is_written_in_digits(port: str) -> None:
 def test_a_day_is_written_in_one_way(day: str) -> None:
     with pytest.raises(UsageError, match="a day is written 2026-11-30, not"):
         day_of(day)
+
+
+@pytest.mark.parametrize("name", ["..", "-x"])
+def test_at_the_console_no_id_that_could_be_a_path_or_an_option_is_added_but_an_old_one_is_removed(
+    name: str,
+) -> None:
+    with pytest.raises(UsageError, match="is no id; an id has"):
+        kind_and_id(["cp", name], "add")
+    assert kind_and_id(["cp", name], "remove") == ("cp", name)
 
 
 def test_a_session_is_named_as_the_messages_name_it() -> None:
