@@ -146,7 +146,7 @@ def test_every_command(world: World, where: str) -> None:
         ("start CP001 ana lots", "error: the energy in kWh must be a number"),
         ("out", "error: say: out CP_ID|all"),
         ("price CP001 cheap", "error: a price is a number such as 0.35, not 'cheap'"),
-        ("price CP001 -1", "error: a price is a number such as 0.35, not '-1'"),
+        ("price CP001 -1", "must be a number from 0 to 1000"),
         ("price CP001 1 euro", "error: a currency is one of ISO 4217 such as EUR, not 'euro'"),
         ("price CP001 1 ABC", "error: a currency is one of ISO 4217 such as EUR, not 'ABC'"),
         ("history last=5", "error: 'last=5' is no filter; say cp=, driver="),
