@@ -13,8 +13,11 @@ from evcharge.domain.session import FROM_CHARGE_POINT, Session
 from evcharge.errors import ImplausibleMeter
 
 TOLERANCE = 1.1
-CLOCKS_S = 300.0
-"""Clocks agree to within this."""
+CLOCKS_S = 900.0
+"""Believed between two readings beyond the time that has passed: clocks agree to within five minutes, and three
+have a part in it, Central's, and the charge point's before and after it was set."""
+SET_BY_S = 3600.0
+"""Believed in sum beyond the time that has passed: Central's clock may be set by an hour in mid-charge."""
 AT_MOST_UNHEARD_S = 24 * 3600.0
 """For so long a charge may have gone on while nothing was heard of it, or while the clock was wrong."""
 TARGET_TOLERANCE = 1.02
@@ -101,7 +104,7 @@ def _most_wh(session: Session, elapsed_s: float, time_scale: float) -> float:
     """In sum, `elapsed_s` after the present limit began to hold."""
     assert session.limit_w is not None
     by_limit_wh = session.limit_before_wh + session.limit_w * elapsed_s / S_PER_HOUR
-    most_wh = TOLERANCE * time_scale * (by_limit_wh + _peak_w(session) * CLOCKS_S / S_PER_HOUR)
+    most_wh = TOLERANCE * time_scale * (by_limit_wh + _peak_w(session) * SET_BY_S / S_PER_HOUR)
     if session.target_energy_wh is not None:
         target_wh = session.target_energy_wh
         after_wh = min(

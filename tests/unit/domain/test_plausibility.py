@@ -16,8 +16,8 @@ from evcharge.domain.status import Status
 from evcharge.protocol.messages import ChargingData, ErrorResponse
 from evcharge.protocol.topics import Topic
 
-AT_ONCE_WH = 2_016
-"""What a charge point of 22 kW can have given to a session that has just begun: 1.1 times that of five minutes."""
+AT_ONCE_WH = 6_050
+"""What is believed of a charge point of 22 kW a moment after the last reading: 1.1 times that of 15 minutes."""
 HOUR_WH = 24_200
 """1.1 times what it gives in an hour."""
 DAY_S = 24 * 3600
@@ -70,14 +70,15 @@ def test_what_is_tolerated_fits_clocks_and_is_no_hour_s_energy() -> None:
 
 
 def test_what_a_charge_point_can_have_given_grows_with_time_and_with_the_time_scale() -> None:
-    for policy, seconds in ((Policy(), 3600), (Policy(time_scale=13), 0)):
+    for policy, seconds in ((Policy(), 3600), (Policy(time_scale=2), 0)):
         world = World(policy)
         connection = world.settled()
         session_id = world.charging(connection)
         world.seconds += seconds
-        assert take(world, connection, world.reading(session_id, 1, HOUR_WH + AT_ONCE_WH))
-        assert take(world, connection, world.reading(session_id, 2, HOUR_WH + AT_ONCE_WH))
-        assert not take(world, connection, world.reading(session_id, 3, HOUR_WH + AT_ONCE_WH + 2))
+        for seq, energy_wh in enumerate(range(AT_ONCE_WH, 2 * HOUR_WH + 1, AT_ONCE_WH), 1):
+            assert take(world, connection, world.reading(session_id, seq, energy_wh))
+        assert take(world, connection, world.reading(session_id, 10, 2 * HOUR_WH))
+        assert not take(world, connection, world.reading(session_id, 11, 2 * HOUR_WH + 2))
 
 
 def test_a_wall_clock_that_was_set_back_loses_no_energy() -> None:
@@ -96,7 +97,7 @@ def test_a_wall_clock_that_was_set_ahead_by_years_does_not_make_anything_plausib
     connection = world.settled()
     session_id = world.charging(connection)
     ahead = Instant(world.now.utc + timedelta(days=3650), world.now.monotonic_s + 1)
-    reading = world.reading(session_id, 1, 24 * HOUR_WH + 2 * AT_ONCE_WH, timestamp=ahead.utc)
+    reading = world.reading(session_id, 1, 25 * HOUR_WH + 10, timestamp=ahead.utc)
     world.net.decide([FromMonitor(connection, reading)], Known(), ahead)
     assert world.net.sessions[session_id].energy_wh == 0
 
@@ -126,7 +127,7 @@ def test_a_wrong_clock_does_not_make_everything_plausible_without_an_end() -> No
     world = World()
     connection, session_id = wrong_clock(world)
     right = world.now.utc + timedelta(days=3650)
-    assert not take(world, connection, world.reading(session_id, 1, 25 * HOUR_WH, timestamp=right))
+    assert not take(world, connection, world.reading(session_id, 1, 26 * HOUR_WH, timestamp=right))
 
 
 # Between two readings
@@ -180,7 +181,7 @@ def test_a_charge_point_s_own_clock_does_not_make_more_possible_than_central_s_d
     connection = world.settled()
     session_id = world.charging(connection)
     much_later = world.now.utc + timedelta(days=300)
-    assert not take(world, connection, world.reading(session_id, 1, 24_000, timestamp=much_later))
+    assert not take(world, connection, world.reading(session_id, 1, 26_000, timestamp=much_later))
 
 
 def test_after_a_restart_of_central_the_time_between_two_readings_is_known_by_the_last_that_was_kept() -> None:
@@ -238,7 +239,7 @@ def test_once_a_reading_was_believed_the_lower_limit_holds_from_then_on() -> Non
     assert take(world, connection, world.reading(session_id, 1, 100, power_w=22_000))
     assert not take(world, connection, world.reading(session_id, 2, 110, power_w=22_000))
     in_an_hour(world, connection)
-    assert not take(world, connection, world.reading(session_id, 3, 10_000, power_w=7_400))
+    assert not take(world, connection, world.reading(session_id, 3, 11_000, power_w=7_400))
     assert take(world, connection, world.reading(session_id, 3, 7_500, power_w=7_400))
 
 
@@ -249,9 +250,9 @@ def test_a_limit_that_rises_holds_from_then_on_and_not_for_the_time_before() -> 
     session_id = world.charging(connection)
     in_an_hour(world, connection)
     world.say(connection, world.registration("CP1", max_power_w=22_000))
-    assert not take(world, connection, world.reading(session_id, 1, 20_000, power_w=22_000))
+    assert not take(world, connection, world.reading(session_id, 1, 40_000, power_w=22_000))
     in_an_hour(world, connection)
-    assert take(world, connection, world.reading(session_id, 2, 24_000, power_w=22_000))
+    assert take(world, connection, world.reading(session_id, 2, 45_000, power_w=22_000))
 
 
 def test_registering_again_and_again_makes_nothing_possible() -> None:
@@ -327,7 +328,7 @@ def test_what_a_session_can_have_got_ends_a_day_after_central_has_closed_it(days
     world = World()
     _, session_id = gave_up(world)
     world.seconds += days * DAY_S
-    world.kafka(Topic.SESSION_COMPLETE, world.completion(session_id, 9, 25 * HOUR_WH))
+    world.kafka(Topic.SESSION_COMPLETE, world.completion(session_id, 9, 25 * HOUR_WH + 10_000))
     assert world.sessions[session_id].energy_wh == 1_000
     assert only(world.waiting()).kind is Kind.IMPLAUSIBLE_COMPLETION
 
