@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,3 +125,23 @@ def test_nothing_is_lost_each_is_said_or_counted(events: list[tuple[str, float]]
             said_at[kind] = now_s
             told[kind] += 1 + silenced
             assert told[kind] == happened[kind]
+
+
+def test_several_threads_may_ask_at_the_same_time_and_nothing_is_lost() -> None:
+    throttle = Throttle(1.0)
+    kinds = [f"{thread}-{number}" for thread in range(4) for number in range(100)]
+
+    def ask(offset: int) -> int:
+        """How often it was told, or counted in what was told."""
+        told = (throttle.admit(kinds[(offset + step) % len(kinds)], step / 1000) for step in range(5_000))
+        return sum(1 + silenced for silenced in told if silenced is not None)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            told = sum(threads.map(ask, range(0, len(kinds), 100)))
+    finally:
+        sys.setswitchinterval(interval_s)
+    still_counted = sum(throttle.admit(kind, 1e9) or 0 for kind in kinds)
+    assert told + still_counted == 20_000

@@ -244,7 +244,7 @@ class AdminCLI:
                 cp.session.driver_id if cp.session is not None else "",
                 kw(cp.session.power_w) if cp.session is not None else "",
                 kwh(cp.session.energy_wh) if cp.session is not None else "",
-                f"{cp.session.cost} {cp.currency}" if cp.session is not None else "",
+                f"{cp.session.cost} {cp.session.currency}" if cp.session is not None else "",
             )
             for cp in await self._everything()
             if matches(cp, only)
@@ -287,7 +287,7 @@ class AdminCLI:
                 ("driver", session.driver_id),
                 ("since", time_in(zone, session.started_at or session.requested_at)),
                 ("energy", f"{kwh(session.energy_wh)}{target} kWh at {kw(session.power_w)} kW{soc}"),
-                ("cost so far", f"{session.cost} {cp.currency}"),
+                ("cost so far", f"{session.cost} {session.currency}"),
             ]
         return _facts(facts)
 
@@ -301,7 +301,7 @@ class AdminCLI:
                 s.status,
                 kw(s.power_w),
                 kwh(s.energy_wh),
-                f"{s.cost} {cp.currency}",
+                f"{s.cost} {s.currency}",
             )
             for cp in await self._everything()
             if (s := cp.session) is not None

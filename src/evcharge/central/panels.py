@@ -129,7 +129,7 @@ def _table(view: NetworkView, charge_points: list[ChargePointNow], width: int) -
             ]
         if session is not None:
             cells += [Text(session.driver_id), kw(session.power_w), kwh(session.energy_wh)]
-            cells.append(f"{session.cost} {cp.currency}")
+            cells.append(f"{session.cost} {session.currency}")
         else:
             cells += [Text("; ".join(cp.faults), "red"), "", "", ""]
         cells.append(Text(_age(cp, view.now), "" if cp.connected else "dim"))

@@ -79,6 +79,7 @@ class OpenSession(Shape, frozen=True, kw_only=True):
     energy_wh: int
     power_w: int
     cost: Decimal
+    currency: Currency
     requested_at: datetime
     started_at: datetime | None
     target_energy_wh: int | None

@@ -24,6 +24,9 @@ class ManyRows:
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
             for name in compiled.positiontup or ()
         ]
+        if not self._parameters:
+            # Where the driver wants them by name there would be none, and each row would be written as nothing.
+            raise ValueError(f"this statement has no parameters by position: {self._sql}")
 
     def execute(self, cursor: DBAPICursor, columns: Mapping[str, Sequence[Any]]) -> int:
         """`columns`: of each parameter of the statement its values, one a row. How many rows it has changed."""

@@ -44,6 +44,7 @@ def a_charge_point(number: int, status: Status = Status.ACTIVE, heard_s: float =
         energy_wh=1234 * number,
         power_w=11_000,
         cost=Decimal("0.37") * number,
+        currency="EUR",
         requested_at=NOON - timedelta(minutes=number),
         started_at=NOON - timedelta(minutes=number),
         target_energy_wh=20_000,

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from test_network import PRICE, World, closed, frames, moves, only, records
 
+from evcharge.central.board import seen
 from evcharge.domain.charge_point import ChargePoint, hash_key
 from evcharge.domain.commands import (
     Actor,
@@ -466,6 +467,15 @@ def test_a_charge_point_that_is_added_again_comes_back_with_its_new_key() -> Non
     assert office.net.cp_ids == ["CP1", "CP2"]
     office.settled()
     assert office.ask().accepted
+
+
+def test_a_running_session_is_shown_in_its_own_currency_whatever_its_charge_point_s_is_now() -> None:
+    office = Office()
+    office.charging(office.settled())
+    office.obey(SetPrice("CP1", Decimal(5), "SEK"))
+    (shown,) = seen(office.net, {"CP1"}, [], office.now).charge_points
+    assert shown.session is not None
+    assert (shown.currency, shown.session.currency) == ("SEK", "EUR")
 
 
 # Beside

@@ -23,7 +23,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Engine, create_engine, event
+from sqlalchemy import Column, Engine, bindparam, create_engine, event, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import Pool
 
 from evcharge.domain.charge_point import ChargePoint
@@ -45,6 +46,7 @@ from evcharge.protocol.messages import ChargeRequestResponse, ChargingHistoryReq
 from evcharge.storage import schema
 from evcharge.storage.database import MIGRATIONS, REVISIONS, open_database
 from evcharge.storage.lock import locked
+from evcharge.storage.prepared import ManyRows
 from evcharge.storage.registry import Driver, Registry
 from evcharge.storage.store import Store
 
@@ -740,6 +742,12 @@ def test_more_may_be_wanted_than_one_statement_takes(store: Store) -> None:
     registry(store).add_driver("D1", "key", ACTOR, NOW)
     many = {f"X{number}" for number in range(MORE_THAN_ONE_TAKES)}
     assert store.known(Wanted(drivers=many | {"D1"})).drivers == {"D1": KnownDriver("key")}
+
+
+def test_a_statement_without_parameters_by_position_would_write_nothing_and_is_refused() -> None:
+    statement = update(schema.sessions).values(energy_wh=bindparam("energy_wh"))
+    with pytest.raises(ValueError, match="has no parameters by position"):
+        ManyRows(statement, postgresql.dialect())  # type: ignore[no-untyped-call]
 
 
 # The start
