@@ -103,15 +103,15 @@ class Board:
             if cp.cp_id not in self._by_id:
                 insort(self._ids, cp.cp_id)
             self._by_id[cp.cp_id] = cp
-        for cp_id in changes.removed_cp_ids:
-            if self._by_id.pop(cp_id, None) is not None:
-                self._ids.remove(cp_id)
+        gone = [cp_id for cp_id in changes.removed_cp_ids if self._by_id.pop(cp_id, None) is not None]
+        for cp_id in gone:
+            self._ids.remove(cp_id)
         self.as_of = changes.as_of
         self.held_up = False
         look, self._look = self._look, None
         if look is not None and not look.done():
             look.set_result(None)
-        self._tell_watchers(changes)
+        self._tell_watchers(msgspec.structs.replace(changes, removed_cp_ids=gone))  # Once, not at each look.
 
     async def fresh(self) -> "Board":
         """Itself, with all that had been decided before; should the worker be held up, as it last was."""

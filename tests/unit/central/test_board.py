@@ -125,6 +125,9 @@ def test_a_watcher_sees_everything_first_and_then_what_changes() -> None:
             worker.remove("CP3")
             changes = await next_of(watcher)
             assert (changes.charge_points, changes.removed_cp_ids) == ([], ["CP3"])
+            worker.remove("CP3")  # It is looked at once more,
+            worker.change("CP1", "Station")
+            assert (await next_of(watcher)).removed_cp_ids == []  # but has gone once.
 
     in_loop(work)
 
