@@ -28,8 +28,8 @@ include-path = "/v1/revenue"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
-# The number 0.3 is taken for the price "0.3", as in the messages.
-include-path-regex = "/price$"
+# The number 0.3 is taken for the price or the cost "0.3", as in the messages.
+include-path-regex = "/(price|ceilings|limits|drivers|charge-points)$"
 checks.negative_data_rejection.enabled = false
 """
 
