@@ -228,6 +228,9 @@ def main() -> int:
     arguments = _arguments()
     first = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**31)
     table = possible(long=not arguments.short)
+    if left_out := sorted(set(arguments.breaks or ()) - set(table)):
+        print(f"{', '.join(left_out)}: left out here, see above; name others with --breaks", file=sys.stderr)
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="evcharge-faults-"))
     kafka = Kafka(folder / "kafka")
     verdicts: Counter[tuple[str, bool]] = Counter()
